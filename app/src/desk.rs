@@ -1,0 +1,67 @@
+//! What the pages ask of the server. The server gives an implementation for
+//! each request by context, bound to who is signed in; server functions call it.
+
+use async_trait::async_trait;
+use domain::{Channel, InteractionId};
+use protocol::{AgentView, InteractionDetail, InteractionList, Me, View};
+use serde::{Deserialize, Serialize};
+
+/// Why the server says no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum DeskError {
+    /// Nobody is signed in.
+    #[error("you are signed out")]
+    SignedOut,
+    /// Signed in, and not allowed.
+    #[error("your role does not allow this")]
+    Forbidden,
+    /// Something in the form is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store is gone for now.
+    #[error("the server can't answer right now")]
+    Unavailable,
+}
+
+/// Which interactions to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ListRequest {
+    /// Only of this channel.
+    #[serde(default)]
+    pub channel: Option<Channel>,
+    /// Which of them.
+    #[serde(default)]
+    pub view: View,
+    /// Only of this queue.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// Where the last page ended.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
+/// What the pages ask of the server.
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// True while there is no agent at all.
+    async fn needs_first_admin(&self) -> Result<bool, DeskError>;
+    /// Makes the first admin and signs in: the answer sets the session cookie.
+    async fn create_first_admin(
+        &self,
+        login: String,
+        name: String,
+        password: String,
+    ) -> Result<(), DeskError>;
+    /// Signs in: the answer sets the session cookie.
+    async fn sign_in(&self, login: String, password: String) -> Result<(), DeskError>;
+    /// Ends the session and clears the cookie.
+    async fn sign_out(&self) -> Result<(), DeskError>;
+    /// Who is signed in, if anybody is, and where the aggregators are.
+    async fn me(&self) -> Result<Option<Me>, DeskError>;
+    /// A page of interactions.
+    async fn interactions(&self, request: ListRequest) -> Result<InteractionList, DeskError>;
+    /// One interaction with its timeline; none if there is none that this agent may see.
+    async fn interaction(&self, id: InteractionId) -> Result<Option<InteractionDetail>, DeskError>;
+    /// Every agent.
+    async fn agents(&self) -> Result<Vec<AgentView>, DeskError>;
+}

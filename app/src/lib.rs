@@ -1,0 +1,3 @@
+//! The desk: what agents see.
+
+pub mod desk;
