@@ -1,5 +1,10 @@
 //! The rooms of `warren`; `main.rs` is the only place that knows all of them.
 
+pub mod backend;
 pub mod broker;
 pub mod clock;
+pub mod members;
+pub mod receipts;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
-    let status = Command::new("cargo").args(["test", "--workspace", "--exclude", "frontend"]).status();
+    let status =
+        Command::new("cargo").args(["test", "--workspace", "--exclude", "frontend"]).status();
     if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
