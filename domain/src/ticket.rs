@@ -58,7 +58,7 @@ pub(crate) fn open(
                 subject: subject.clone(),
                 body: body.clone(),
                 priority: priority.unwrap_or(Priority::Medium),
-                requester: context.contact.clone().unwrap_or_else(Contact::default),
+                requester: context.contact.clone().unwrap_or_default(),
                 queue: queue.clone(),
                 tags: tags.clone(),
                 by: Some(actor.login.clone()),

@@ -1,5 +1,7 @@
 //! The rooms of `warren`; `main.rs` is the only place that knows all of them.
 
+pub mod aggregator;
+pub mod auth;
 pub mod backend;
 pub mod broker;
 pub mod clock;

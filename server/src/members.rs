@@ -102,7 +102,6 @@ pub struct Members {
 
 impl Members {
     /// Begins to tell and to listen, until `stop`.
-    #[must_use]
     pub fn join(
         broker: Arc<dyn Broker>,
         clock: Clock,

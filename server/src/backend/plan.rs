@@ -23,6 +23,7 @@ pub(super) struct Plan<'a> {
     known: BTreeMap<Uuid, Outcome>,
     states: BTreeMap<InteractionId, Interaction>,
     loaded: HashMap<InteractionId, u64>,
+    repeats: bool,
     pub(super) commit: Commit,
 }
 
@@ -35,12 +36,22 @@ impl<'a> Plan<'a> {
         states: BTreeMap<InteractionId, Interaction>,
     ) -> Self {
         let loaded = states.iter().map(|(id, state)| (*id, state.version)).collect();
-        Self { partition, config, now, known, states, loaded, commit: Commit::default() }
+        Self {
+            partition,
+            config,
+            now,
+            known,
+            states,
+            loaded,
+            repeats: false,
+            commit: Commit::default(),
+        }
     }
 
     /// Decides one item; one that was decided before keeps its outcome.
     pub(super) fn add(&mut self, item: &Item, contact: Option<Contact>) {
         if self.known.contains_key(&item.id) {
+            self.repeats = true;
             return;
         }
         let outcome = match self.decide(item, contact) {
@@ -54,6 +65,11 @@ impl<'a> Plan<'a> {
     /// The outcome of an item that was added.
     pub(super) fn outcome(&self, id: Uuid) -> Option<&Outcome> {
         self.known.get(&id)
+    }
+
+    /// True if something in the batch was decided before.
+    pub(super) fn repeats(&self) -> bool {
+        self.repeats
     }
 
     /// The new states, each interaction once.

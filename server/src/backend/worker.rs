@@ -28,6 +28,8 @@ const OUTBOX_MAX: u32 = 500;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How often a batch may find that somebody else decided first.
 const STALE_MAX: u32 = 20;
+/// A partition at rest looks this often for what was committed and not announced.
+const REST: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     backend: Backend,
@@ -101,6 +103,11 @@ impl Worker {
                     let Some(first) = delivery else { break Ok(()) };
                     let batch = self.gather(first, consumer.as_mut());
                     if let Err(unfinished) = self.work(batch, stop).await {
+                        break Err(unfinished);
+                    }
+                }
+                () = tokio::time::sleep(REST) => {
+                    if let Err(unfinished) = self.announce_leftovers().await {
                         break Err(unfinished);
                     }
                 }
@@ -190,6 +197,10 @@ impl Worker {
     async fn finish(&self, items: &[Item], stop: &CancellationToken) -> Result<(), Unfinished> {
         let (plan, offsets) = self.record(items, stop).await?;
         let commit = &plan.commit;
+        if plan.repeats() {
+            // Somebody decided it and died: perhaps before it was announced.
+            self.announce_leftovers().await?;
+        }
         let announcements = commit
             .events
             .iter()

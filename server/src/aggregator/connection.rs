@@ -1,0 +1,547 @@
+//! One client: hello, welcome, then frames both ways until one side ends it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message};
+use domain::{Channel, SessionId, Timestamp};
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use protocol::{
+    CLIENT_FRAME_BYTES_MAX, ClientFrame, CloseCode, Cursor, HELLO_TIMEOUT, Principal, ServerFrame,
+    Signal,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
+
+use super::commands::Given;
+use super::outbox::{Outbox, Outgoing};
+use super::replay::Replay;
+use super::sent::Sent;
+use super::{Aggregator, encode};
+use crate::auth;
+use crate::members::SignalTo;
+
+/// How many of one client's commands may wait to be published.
+const COMMANDS_MAX: usize = 64;
+/// How long a close may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A write that takes longer than this is a reader that doesn't read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is asked whether the session still holds.
+const SESSION_CHECK: Duration = Duration::from_secs(30);
+/// A ping may go unanswered this often.
+const PINGS_UNANSWERED_MAX: u32 = 2;
+
+/// What is known before the first frame.
+pub(super) struct Opening {
+    /// The channels that this socket may carry.
+    pub(super) carries: Vec<Channel>,
+    /// Whether the origin may connect.
+    pub(super) origin_allowed: bool,
+    /// The secret in the session cookie.
+    pub(super) cookie: Option<String>,
+}
+
+/// Why a connection ends.
+enum End {
+    /// We close, with this code; `detail` says more than the code.
+    Close(CloseCode, Option<String>),
+    /// The client has gone.
+    Gone,
+}
+
+impl From<CloseCode> for End {
+    fn from(code: CloseCode) -> Self {
+        Self::Close(code, None)
+    }
+}
+
+struct Hello {
+    secret: String,
+    channels: Vec<Channel>,
+    resume: BTreeMap<Channel, Cursor>,
+}
+
+/// Serves one socket to its end.
+pub(super) async fn serve<S, E>(aggregator: Aggregator, mut socket: S, opening: Opening)
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin + Send,
+    E: Send,
+{
+    let id = aggregator.next_connection();
+    let end = match open(&aggregator, &mut socket, &opening).await {
+        Ok((hello, principal, expires_at)) => {
+            let connection = Connection::new(
+                aggregator.clone(),
+                id,
+                opening.carries,
+                hello,
+                principal,
+                expires_at,
+            );
+            let end = connection.run(&mut socket).await;
+            aggregator.hub.leave(id);
+            aggregator.count();
+            end
+        }
+        Err(end) => end,
+    };
+    if let End::Close(code, detail) = end {
+        close(&mut socket, code, detail).await;
+    }
+}
+
+async fn close<S, E>(socket: &mut S, code: CloseCode, detail: Option<String>)
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+{
+    // A reason has at most 123 bytes.
+    let mut reason = detail
+        .map_or_else(|| code.reason().to_owned(), |detail| format!("{}: {detail}", code.reason()));
+    let cut =
+        (0..=123.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+    reason.truncate(cut);
+    let frame = Message::Close(Some(CloseFrame { code: code.code(), reason: reason.into() }));
+    let goodbye = async {
+        if socket.send(frame).await.is_ok() {
+            // Until the client has answered, its reset could overtake our code.
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // A client that doesn't answer is dropped.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+/// From the first byte to who it is.
+async fn open<S, E>(
+    aggregator: &Aggregator,
+    socket: &mut S,
+    opening: &Opening,
+) -> Result<(Hello, Principal, Timestamp), End>
+where
+    S: Stream<Item = Result<Message, E>> + Unpin,
+{
+    if !opening.origin_allowed {
+        return Err(End::Close(CloseCode::Forbidden, Some("origin not allowed".into())));
+    }
+    if aggregator.draining.is_cancelled() {
+        return Err(CloseCode::Draining.into());
+    }
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, hear_hello(socket, opening))
+        .await
+        .map_err(|_| End::from(CloseCode::NoHello))??;
+    if !*aggregator.members.heard().borrow() {
+        return Err(CloseCode::BrokerLost.into());
+    }
+    let (principal, expires_at) = authenticate(aggregator, &hello.secret).await?;
+    Ok((hello, principal, expires_at))
+}
+
+async fn hear_hello<S, E>(socket: &mut S, opening: &Opening) -> Result<Hello, End>
+where
+    S: Stream<Item = Result<Message, E>> + Unpin,
+{
+    loop {
+        match decode(socket.next().await)? {
+            None => {}
+            Some(ClientFrame::Hello { token, channels, resume, client }) => {
+                tracing::debug!(client = client.as_deref().unwrap_or_default(), "hello");
+                let mut channels = channels.unwrap_or_else(|| opening.carries.clone());
+                channels.sort();
+                channels.dedup();
+                if let Some(other) =
+                    channels.iter().find(|channel| !opening.carries.contains(channel))
+                {
+                    return Err(End::Close(
+                        CloseCode::Forbidden,
+                        Some(format!("{other} is not carried here")),
+                    ));
+                }
+                let secret =
+                    token.or_else(|| opening.cookie.clone()).ok_or(CloseCode::Unauthenticated)?;
+                return Ok(Hello { secret, channels, resume });
+            }
+            Some(_) => {
+                return Err(End::Close(CloseCode::NoHello, Some("hello comes first".into())));
+            }
+        }
+    }
+}
+
+async fn authenticate(
+    aggregator: &Aggregator,
+    secret: &str,
+) -> Result<(Principal, Timestamp), End> {
+    let hash = auth::hash(secret);
+    // Asked as of the beginning of time, so that an expired session is told
+    // from one that never was.
+    match aggregator.store.session(hash, Timestamp::from_millis(0)).await {
+        Ok(Some((_, expires_at))) if expires_at <= aggregator.clock.now() => {
+            Err(CloseCode::TokenExpired.into())
+        }
+        Ok(Some(known)) => Ok(known),
+        Ok(None) => Err(CloseCode::Unauthenticated.into()),
+        Err(error) => {
+            tracing::warn!(%error, "session not read");
+            Err(End::Close(CloseCode::BrokerLost, Some("store unavailable".into())))
+        }
+    }
+}
+
+/// A frame; none for what the WebSocket itself says.
+fn decode<E>(received: Option<Result<Message, E>>) -> Result<Option<ClientFrame>, End> {
+    let text = match received {
+        // What the transport refuses outright is over its own, larger limit.
+        Some(Err(_)) | None => return Err(End::Gone),
+        Some(Ok(Message::Close(_))) => return Err(End::Gone),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
+        Some(Ok(Message::Binary(_))) => {
+            return Err(End::Close(CloseCode::Malformed, Some("text frames only".into())));
+        }
+        Some(Ok(Message::Text(text))) => text,
+    };
+    if text.len() > CLIENT_FRAME_BYTES_MAX {
+        return Err(CloseCode::FrameTooBig.into());
+    }
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| End::Close(CloseCode::Malformed, Some(error.to_string())))
+}
+
+/// So many frames a second, and three times that in a burst.
+struct Rate {
+    per_second: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_second: u32) -> Self {
+        let per_second = f64::from(per_second.max(1));
+        Self { per_second, tokens: per_second * 3.0, at: Instant::now() }
+    }
+
+    fn allows(&mut self) -> bool {
+        let now = Instant::now();
+        let refill = (now - self.at).as_secs_f64() * self.per_second;
+        self.at = now;
+        self.tokens = (self.tokens + refill).min(self.per_second * 3.0);
+        let allows = self.tokens >= 1.0;
+        if allows {
+            self.tokens -= 1.0;
+        }
+        allows
+    }
+}
+
+struct Connection {
+    aggregator: Aggregator,
+    id: u64,
+    carries: Vec<Channel>,
+    hello: Hello,
+    principal: Principal,
+    expires_at: Timestamp,
+    outbox: Arc<Outbox>,
+    sent: Sent,
+    unanswered: u32,
+    rate: Rate,
+}
+
+impl Connection {
+    fn new(
+        aggregator: Aggregator,
+        id: u64,
+        carries: Vec<Channel>,
+        hello: Hello,
+        principal: Principal,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            carries,
+            hello,
+            expires_at,
+            outbox: Arc::new(Outbox::new(aggregator.config.outbox_bytes_max)),
+            sent: Sent::new(principal.login.clone()),
+            unanswered: 0,
+            rate: Rate::new(aggregator.config.frames_per_second),
+            principal,
+            aggregator,
+        }
+    }
+
+    async fn run<S, E>(mut self, socket: &mut S) -> End
+    where
+        S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+    {
+        let (commands, given) = mpsc::channel(COMMANDS_MAX);
+        let publisher =
+            publish(self.aggregator.clone(), self.principal.clone(), self.outbox.clone(), given);
+        let talk = async {
+            match self.welcome(socket).await {
+                Ok(()) => self.talk(socket, commands).await,
+                Err(end) => end,
+            }
+        };
+        tokio::select! {
+            end = talk => end,
+            () = publisher => End::Gone,
+        }
+    }
+
+    /// Subscribes first, so that nothing falls between replay and live: what
+    /// comes now waits in the outbox until the replay is written.
+    async fn welcome<S, E>(&mut self, socket: &mut S) -> Result<(), End>
+    where
+        S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+    {
+        let ready = tokio::time::timeout(HELLO_TIMEOUT, self.aggregator.ready());
+        ready
+            .await
+            .map_err(|_| End::Close(CloseCode::BrokerLost, Some("store unavailable".into())))?;
+        let login = self.principal.login.clone();
+        self.aggregator.hub.enter(self.id, &login, &self.outbox);
+        self.aggregator.count();
+        let mut streams = BTreeMap::new();
+        let mut replays: Vec<Replay> = Vec::new();
+        for channel in self.hello.channels.clone() {
+            let head = self.aggregator.hub.subscribe(channel, self.id, &login, &self.outbox);
+            self.sent.open(channel);
+            let resume = self.hello.resume.get(&channel);
+            let replay = self.aggregator.replay(channel, resume, head, &login).await;
+            streams.insert(channel, replay.report.clone());
+            replays.push(replay);
+        }
+        let frame = ServerFrame::Welcome {
+            session: SessionId(Uuid::now_v7()),
+            aggregator: self.aggregator.members.id().to_owned(),
+            principal: self.principal.clone(),
+            heartbeat_ms: u64::try_from(self.aggregator.config.heartbeat.as_millis())
+                .unwrap_or(u64::MAX),
+            streams,
+            peers: self.peers(),
+        };
+        if let Some(text) = encode(&frame) {
+            self.write(socket, Outgoing::Text(text)).await?;
+        }
+        for frame in replays.into_iter().flat_map(|replay| replay.frames) {
+            self.write(socket, Outgoing::Event(frame)).await?;
+        }
+        Ok(())
+    }
+
+    fn peers(&self) -> Vec<String> {
+        let one = match self.carries[..] {
+            [channel] => Some(channel),
+            _ => None,
+        };
+        self.aggregator.members.roster().borrow().aggregators(one)
+    }
+
+    async fn talk<S, E>(&mut self, socket: &mut S, commands: mpsc::Sender<Given>) -> End
+    where
+        S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+    {
+        let outbox = self.outbox.clone();
+        let mut ping = tokio::time::interval_at(
+            Instant::now() + self.aggregator.config.heartbeat,
+            self.aggregator.config.heartbeat,
+        );
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = tokio::time::interval_at(Instant::now() + SESSION_CHECK, SESSION_CHECK);
+        loop {
+            let step = tokio::select! {
+                code = outbox.shut_with() => Err(code.into()),
+                waiting = outbox.take() => self.write_all(socket, waiting).await,
+                received = socket.next() => match decode(received) {
+                    Ok(Some(frame)) => self.hear(frame, &commands).await,
+                    Ok(None) => Ok(()),
+                    Err(end) => Err(end),
+                },
+                _ = ping.tick() => self.ping(socket).await,
+                _ = check.tick() => self.check().await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn write_all<S>(
+        &mut self,
+        socket: &mut S,
+        waiting: impl IntoIterator<Item = Outgoing>,
+    ) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        for outgoing in waiting {
+            self.feed(socket, outgoing).await?;
+        }
+        self.bounded(async { socket.flush().await.map_err(|_| End::Gone) }).await
+    }
+
+    async fn write<S>(&mut self, socket: &mut S, outgoing: Outgoing) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        self.write_all(socket, [outgoing]).await
+    }
+
+    async fn feed<S>(&mut self, socket: &mut S, outgoing: Outgoing) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        let text = match &outgoing {
+            Outgoing::Event(frame) => frame.text.clone(),
+            Outgoing::Text(text) => text.clone(),
+        };
+        self.bounded(async { socket.feed(Message::Text(text)).await.map_err(|_| End::Gone) })
+            .await?;
+        if let Outgoing::Event(frame) = outgoing {
+            let receipt = self.sent.wrote(&frame, self.aggregator.clock.now());
+            self.aggregator.receipts.note(receipt);
+        }
+        Ok(())
+    }
+
+    /// A write ends when it is done, when the outbox overflows behind it, or
+    /// when it has taken far too long.
+    async fn bounded(&self, write: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+        tokio::select! {
+            done = write => done,
+            code = self.outbox.shut_with() => Err(code.into()),
+            () = tokio::time::sleep(WRITE_TIMEOUT) => Err(CloseCode::SlowReader.into()),
+        }
+    }
+
+    async fn ping<S>(&mut self, socket: &mut S) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        if self.unanswered >= PINGS_UNANSWERED_MAX {
+            return Err(CloseCode::NoPong.into());
+        }
+        self.unanswered += 1;
+        let frame = ServerFrame::Ping { at: self.aggregator.clock.now(), sent: self.sent.counts() };
+        match encode(&frame) {
+            Some(text) => self.write(socket, Outgoing::Text(text)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A session that was ended elsewhere, or whose time is over, ends here.
+    async fn check(&mut self) -> Result<(), End> {
+        if self.expires_at <= self.aggregator.clock.now() {
+            return Err(CloseCode::TokenExpired.into());
+        }
+        let hash = auth::hash(&self.hello.secret);
+        match self.aggregator.store.session(hash, self.aggregator.clock.now()).await {
+            Ok(None) => Err(CloseCode::Unauthenticated.into()),
+            // A store that is gone for now ends nobody's session.
+            Ok(Some(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        frame: ClientFrame,
+        commands: &mpsc::Sender<Given>,
+    ) -> Result<(), End> {
+        if !self.rate.allows() {
+            return Err(CloseCode::RateExceeded.into());
+        }
+        match frame {
+            ClientFrame::Hello { .. } => {
+                return Err(End::Close(CloseCode::Malformed, Some("hello comes once".into())));
+            }
+            ClientFrame::Command { id, command, deadline_ms } => {
+                // A full lane holds up this client's own reading, nobody else's.
+                if commands.send(Given { id, command, deadline_ms }).await.is_err() {
+                    return Err(End::Gone);
+                }
+            }
+            ClientFrame::Ack { channel, offset, stage } => {
+                for receipt in self.sent.acked(channel, offset, stage, self.aggregator.clock.now())
+                {
+                    self.aggregator.receipts.note(receipt);
+                }
+            }
+            ClientFrame::Signal { signal } => self.signal(signal).await,
+            ClientFrame::Subscribe { channels } => self.subscribe(&channels)?,
+            ClientFrame::Unsubscribe { channels } => {
+                for channel in channels {
+                    self.aggregator.hub.unsubscribe(channel, self.id);
+                }
+            }
+            ClientFrame::Pong { .. } => self.unanswered = 0,
+        }
+        Ok(())
+    }
+
+    /// A channel that was not carried before begins at its head: the client
+    /// reads a snapshot and goes on from there.
+    fn subscribe(&mut self, channels: &[Channel]) -> Result<(), End> {
+        for channel in channels {
+            if !self.carries.contains(channel) {
+                return Err(End::Close(
+                    CloseCode::Forbidden,
+                    Some(format!("{channel} is not carried here")),
+                ));
+            }
+            let hub = &self.aggregator.hub;
+            let offset = hub.subscribe(*channel, self.id, &self.principal.login, &self.outbox);
+            self.sent.open(*channel);
+            let epoch = self.aggregator.store.epoch().to_owned();
+            if let Some(text) = encode(&ServerFrame::Gap { channel: *channel, epoch, offset }) {
+                self.outbox.push(Outgoing::Text(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a signal on under this agent's name, to those who see its interaction.
+    async fn signal(&self, signal: Signal) {
+        let agent = Some(self.principal.login.clone());
+        let (interaction, signal) = match signal {
+            Signal::Typing { interaction_id, .. } => {
+                (interaction_id, Signal::Typing { interaction_id, agent })
+            }
+            Signal::Viewing { interaction_id, viewing, .. } => {
+                (interaction_id, Signal::Viewing { interaction_id, agent, viewing })
+            }
+            // Presence is a command.
+            Signal::Presence { .. } => return,
+        };
+        if let Ok(place) = self.aggregator.place(interaction).await
+            && place.distribution.includes(&self.principal.login)
+        {
+            self.aggregator
+                .members
+                .signal(&SignalTo { signal, distribution: place.distribution })
+                .await;
+        }
+    }
+}
+
+/// One client's commands, in the order it gave them.
+async fn publish(
+    aggregator: Aggregator,
+    principal: Principal,
+    outbox: Arc<Outbox>,
+    mut given: mpsc::Receiver<Given>,
+) {
+    while let Some(command) = given.recv().await {
+        aggregator.command(command, &principal, &outbox).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// The secret in a `Cookie` header.
+pub(super) fn session_cookie(header: &str) -> Option<String> {
+    let cookies: HashMap<&str, &str> =
+        header.split(';').filter_map(|pair| pair.trim().split_once('=')).collect();
+    cookies.get(auth::SESSION_COOKIE).map(|secret| (*secret).to_owned())
+}

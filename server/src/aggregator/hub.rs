@@ -1,0 +1,280 @@
+//! Where events meet connections: for each channel a head, a ring of recent
+//! frames, and the outboxes of who listens. Nothing here is durable.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+use domain::{Channel, Distribution, InteractionId, Login};
+use protocol::{CloseCode, event_frame};
+use uuid::Uuid;
+
+use super::outbox::{Outbox, Outgoing};
+use crate::members::SignalTo;
+
+/// The ring of a channel holds at most this many bytes of frames.
+const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// And at most this many frames.
+const RING_FRAMES_MAX: usize = 8_192;
+/// Of so many interactions it is remembered who may see them, twice over.
+const PLACES_MAX: usize = 16_384;
+
+/// An event, encoded once for everybody who gets it.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) channel: Channel,
+    pub(super) offset: u64,
+    pub(super) cause: Uuid,
+    pub(super) interaction: Option<InteractionId>,
+    pub(super) distribution: Distribution,
+    pub(super) text: Utf8Bytes,
+}
+
+impl Frame {
+    pub(super) fn new(
+        channel: Channel,
+        offset: u64,
+        cause: Uuid,
+        interaction: Option<InteractionId>,
+        distribution: Distribution,
+        event_json: &str,
+    ) -> Self {
+        let text = event_frame(channel, offset, event_json).into();
+        Self { channel, offset, cause, interaction, distribution, text }
+    }
+}
+
+/// Where an interaction is and who may see it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) channel: Channel,
+    pub(super) distribution: Distribution,
+}
+
+/// A connection, as the hub knows it.
+#[derive(Clone)]
+struct Listener {
+    login: Login,
+    outbox: Arc<Outbox>,
+}
+
+#[derive(Default)]
+struct Lane {
+    head: u64,
+    ring: VecDeque<Arc<Frame>>,
+    ring_bytes: usize,
+    listeners: HashMap<u64, Listener>,
+}
+
+/// A map that forgets what was not asked for during the last full turn.
+#[derive(Default)]
+struct Places {
+    young: HashMap<InteractionId, Place>,
+    old: HashMap<InteractionId, Place>,
+}
+
+impl Places {
+    fn put(&mut self, id: InteractionId, place: Place) {
+        if self.young.len() >= PLACES_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id, place);
+    }
+
+    fn get(&self, id: InteractionId) -> Option<Place> {
+        self.young.get(&id).or_else(|| self.old.get(&id)).cloned()
+    }
+}
+
+/// All channels' lanes. Its locks are held for short maps only.
+#[derive(Default)]
+pub(super) struct Hub {
+    lanes: [Mutex<Lane>; 3],
+    everyone: Mutex<HashMap<u64, Listener>>,
+    places: Mutex<Places>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    fn lane(&self, channel: Channel) -> MutexGuard<'_, Lane> {
+        lock(&self.lanes[channel.index()])
+    }
+
+    /// The last offset that was delivered.
+    pub(super) fn head(&self, channel: Channel) -> u64 {
+        self.lane(channel).head
+    }
+
+    /// Begins a channel at `head`, with an empty ring.
+    pub(super) fn begin(&self, channel: Channel, head: u64) {
+        let mut lane = self.lane(channel);
+        lane.head = head;
+        lane.ring = VecDeque::new();
+        lane.ring_bytes = 0;
+    }
+
+    /// Delivers the event after the head; anything else is left alone and
+    /// `false`. The caller sees to the order.
+    pub(super) fn deliver(&self, frame: Frame) -> bool {
+        if let Some(id) = frame.interaction {
+            let place = Place { channel: frame.channel, distribution: frame.distribution.clone() };
+            lock(&self.places).put(id, place);
+        }
+        let mut lane = self.lane(frame.channel);
+        if frame.offset != lane.head + 1 {
+            return false;
+        }
+        let frame = Arc::new(frame);
+        lane.head = frame.offset;
+        lane.ring_bytes += frame.text.len();
+        lane.ring.push_back(frame.clone());
+        while lane.ring_bytes > RING_BYTES_MAX || lane.ring.len() > RING_FRAMES_MAX {
+            let Some(oldest) = lane.ring.pop_front() else { break };
+            lane.ring_bytes -= oldest.text.len();
+        }
+        for listener in lane.listeners.values() {
+            if frame.distribution.includes(&listener.login) {
+                listener.outbox.push(Outgoing::Event(frame.clone()));
+            }
+        }
+        true
+    }
+
+    /// From the offset that this gives on, the outbox gets the channel's events.
+    pub(super) fn subscribe(
+        &self,
+        channel: Channel,
+        connection: u64,
+        login: &Login,
+        outbox: &Arc<Outbox>,
+    ) -> u64 {
+        let mut lane = self.lane(channel);
+        let listener = Listener { login: login.clone(), outbox: outbox.clone() };
+        lane.listeners.insert(connection, listener);
+        lane.head
+    }
+
+    pub(super) fn unsubscribe(&self, channel: Channel, connection: u64) {
+        self.lane(channel).listeners.remove(&connection);
+    }
+
+    /// The frames after `after` up to `head` that `login` may see, if the
+    /// ring reaches back that far.
+    pub(super) fn replay(
+        &self,
+        channel: Channel,
+        after: u64,
+        head: u64,
+        login: &Login,
+    ) -> Option<Vec<Arc<Frame>>> {
+        let lane = self.lane(channel);
+        let first = lane.ring.front().map_or(lane.head + 1, |frame| frame.offset);
+        if after + 1 < first {
+            return None;
+        }
+        let wanted = |frame: &&Arc<Frame>| {
+            frame.offset > after && frame.offset <= head && frame.distribution.includes(login)
+        };
+        Some(lane.ring.iter().filter(wanted).cloned().collect())
+    }
+
+    /// Who gets signals, lists of peers and the word to leave.
+    pub(super) fn enter(&self, connection: u64, login: &Login, outbox: &Arc<Outbox>) {
+        let listener = Listener { login: login.clone(), outbox: outbox.clone() };
+        lock(&self.everyone).insert(connection, listener);
+    }
+
+    pub(super) fn leave(&self, connection: u64) {
+        for channel in Channel::ALL {
+            self.unsubscribe(*channel, connection);
+        }
+        lock(&self.everyone).remove(&connection);
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        lock(&self.everyone).len() as u64
+    }
+
+    pub(super) fn signal(&self, to: &SignalTo, text: &Utf8Bytes) {
+        for listener in lock(&self.everyone).values() {
+            if to.distribution.includes(&listener.login) {
+                listener.outbox.push(Outgoing::Text(text.clone()));
+            }
+        }
+    }
+
+    /// One frame to every connection; `text` makes it from the connection's turn.
+    pub(super) fn tell_all(&self, text: impl Fn(usize) -> Option<Utf8Bytes>) {
+        for (turn, listener) in lock(&self.everyone).values().enumerate() {
+            if let Some(text) = text(turn) {
+                listener.outbox.push(Outgoing::Text(text));
+            }
+        }
+    }
+
+    pub(super) fn shut_all(&self, code: CloseCode) {
+        for listener in lock(&self.everyone).values() {
+            listener.outbox.shut(code);
+        }
+    }
+
+    pub(super) fn place(&self, id: InteractionId) -> Option<Place> {
+        lock(&self.places).get(id)
+    }
+
+    pub(super) fn remember(&self, id: InteractionId, place: Place) {
+        lock(&self.places).put(id, place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(offset: u64, distribution: Distribution) -> Frame {
+        Frame::new(Channel::Chat, offset, Uuid::nil(), None, distribution, "{}")
+    }
+
+    fn login(name: &str) -> Login {
+        name.parse().expect("a login")
+    }
+
+    #[tokio::test]
+    async fn only_the_addressed_get_it_and_all_share_the_bytes() {
+        let hub = Hub::default();
+        let outboxes: Vec<_> =
+            ["ana", "ben"].iter().map(|_| Arc::new(Outbox::new(1_000))).collect();
+        for (n, name) in ["ana", "ben"].iter().enumerate() {
+            assert_eq!(hub.subscribe(Channel::Chat, n as u64, &login(name), &outboxes[n]), 0);
+        }
+        assert!(hub.deliver(frame(1, Distribution::Direct(login("ana")))));
+        assert!(hub.deliver(frame(2, Distribution::Broadcast)));
+        assert!(!hub.deliver(frame(2, Distribution::Broadcast)), "twice");
+        assert!(!hub.deliver(frame(4, Distribution::Broadcast)), "a hole");
+        let taken: Vec<_> = [outboxes[0].take().await, outboxes[1].take().await].into();
+        assert_eq!(taken[0].len(), 2);
+        assert_eq!(taken[1].len(), 1);
+        let (Outgoing::Event(one), Outgoing::Event(other)) = (&taken[0][1], &taken[1][0]) else {
+            panic!("events")
+        };
+        assert!(Arc::ptr_eq(one, other));
+    }
+
+    #[test]
+    fn the_ring_replays_whole_or_not_at_all() {
+        let hub = Hub::default();
+        hub.begin(Channel::Chat, 10);
+        for offset in 11..=15 {
+            assert!(hub.deliver(frame(offset, Distribution::Broadcast)));
+        }
+        let replay =
+            |after| hub.replay(Channel::Chat, after, 15, &login("ana")).map(|frames| frames.len());
+        assert_eq!(replay(9), None);
+        assert_eq!(replay(10), Some(5));
+        assert_eq!(replay(14), Some(1));
+        assert_eq!(replay(15), Some(0));
+    }
+}
