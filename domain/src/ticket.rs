@@ -2,8 +2,8 @@
 
 use crate::decide::Context;
 use crate::{
-    Actor, AgentCommand, Contact, Event, ExternalEvent, Interaction, Login, Priority, Refusal,
-    Stage, TicketStatus,
+    Actor, AgentCommand, Event, ExternalEvent, Interaction, Login, Priority, Refusal, Stage,
+    TicketStatus,
 };
 
 pub(crate) fn hear(
