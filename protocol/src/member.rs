@@ -19,13 +19,16 @@ pub enum MemberRole {
     Web,
 }
 
-/// Where an aggregator's WebSockets are.
+/// Where a member is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Urls {
-    /// All channels on one socket.
+    /// The pages; their origin may open WebSockets at every aggregator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
+    /// WebSockets: all channels on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<String>,
-    /// One channel on each.
+    /// WebSockets: one channel on each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub channels: BTreeMap<Channel, String>,
 }

@@ -57,6 +57,12 @@ impl Roster {
         found.into_iter().map(|(_, url)| url).collect()
     }
 
+    /// True if a live member serves pages from this origin.
+    #[must_use]
+    pub fn serves_pages_from(&self, origin: &str) -> bool {
+        self.members.values().any(|member| member.urls.web.as_deref() == Some(origin))
+    }
+
     /// Ids of live backends that take work.
     #[must_use]
     pub fn backends(&self) -> Vec<&str> {

@@ -61,7 +61,8 @@ impl Shutdown {
     }
 }
 
-async fn second_signal() {
+/// Waits for one more SIGTERM or SIGINT.
+pub async fn second_signal() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
         tokio::select! {

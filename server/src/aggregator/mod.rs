@@ -66,6 +66,8 @@ impl Default for Config {
     }
 }
 
+/// How long close frames may take to be written.
+const CLOSING: Duration = Duration::from_secs(1);
 /// How many clients may read the journal at once.
 const REPLAYS_MAX: usize = 16;
 
@@ -223,13 +225,20 @@ impl Aggregator {
                 let to = peers.get(turn % peers.len())?.clone();
                 encode(&ServerFrame::Migrate { to, deadline_ms })
             });
-            let deadline = Instant::now() + self.config.drain;
-            let mut look = tokio::time::interval(Duration::from_millis(50));
-            while self.hub.connections() > 0 && Instant::now() < deadline {
-                look.tick().await;
-            }
+            self.until_empty(self.config.drain).await;
         }
         self.hub.shut_all(CloseCode::Draining);
+        self.until_empty(CLOSING).await;
+    }
+}
+
+impl Aggregator {
+    async fn until_empty(&self, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while self.hub.connections() > 0 && Instant::now() < deadline {
+            look.tick().await;
+        }
     }
 }
 

@@ -75,13 +75,17 @@ fn accept(
     };
     let value =
         |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    let origin =
+        headers.contains_key(header::ORIGIN).then(|| value(header::ORIGIN).unwrap_or_default());
     let opening = Opening {
         carries,
         origin_allowed: origin_allowed(
-            headers.contains_key(header::ORIGIN).then(|| value(header::ORIGIN).unwrap_or_default()),
+            origin,
             value(header::HOST),
             &aggregator.config.allowed_origins,
-        ),
+        ) || origin.is_some_and(|origin| {
+            aggregator.members.roster().borrow().serves_pages_from(origin)
+        }),
         cookie: value(header::COOKIE).and_then(session_cookie),
     };
     upgrade
@@ -94,8 +98,8 @@ fn accept(
         })
 }
 
-/// None is no browser. A browser comes from the host that it asks, or from a
-/// listed origin; `*` lists them all.
+/// None is no browser. A browser comes from the host that it asks, from a
+/// listed origin (`*` lists them all), or from a live member's pages.
 fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[String]) -> bool {
     let Some(origin) = origin else { return true };
     let same = host.is_some_and(|host| {
