@@ -72,14 +72,32 @@ fn external(
         | ExternalEvent::CallHeld { .. }
         | ExternalEvent::CallResumed { .. }
         | ExternalEvent::CallTransferred { .. }
-        | ExternalEvent::CallEnded { .. } => call::hear(state, event, context),
+        | ExternalEvent::CallEnded { .. } => {
+            of_kind(state, Kind::Call)?;
+            call::hear(state, event, context)
+        }
         ExternalEvent::ChatStarted { .. }
         | ExternalEvent::ChatMessage { .. }
         | ExternalEvent::ChatTyping { .. }
-        | ExternalEvent::ChatEnded { .. } => chat::hear(state, routed, context),
+        | ExternalEvent::ChatEnded { .. } => {
+            of_kind(state, Kind::Chat)?;
+            chat::hear(state, routed, context)
+        }
         ExternalEvent::TicketOpened { .. }
         | ExternalEvent::TicketCommented { .. }
-        | ExternalEvent::TicketUpdated { .. } => ticket::hear(state, event, context),
+        | ExternalEvent::TicketUpdated { .. } => {
+            of_kind(state, Kind::Ticket)?;
+            ticket::hear(state, event, context)
+        }
+    }
+}
+
+fn of_kind(state: Option<&Interaction>, kind: Kind) -> Result<(), Refusal> {
+    match state {
+        Some(state) if state.stage.kind() != kind => {
+            Err(Refusal::invalid(format!("it is a {}, not a {kind}", state.stage.kind())))
+        }
+        _ => Ok(()),
     }
 }
 
