@@ -1,6 +1,7 @@
 //! One client: hello, welcome, then frames both ways until one side ends it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ struct Hello {
 pub(super) async fn serve<S, E>(aggregator: Aggregator, mut socket: S, opening: Opening)
 where
     S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin + Send,
-    E: Send,
+    E: Display + Send,
 {
     let id = aggregator.next_connection();
     let end = match open(&aggregator, &mut socket, &opening).await {
@@ -122,6 +123,7 @@ async fn open<S, E>(
 ) -> Result<(Hello, Principal, Timestamp), End>
 where
     S: Stream<Item = Result<Message, E>> + Unpin,
+    E: Display,
 {
     if !opening.origin_allowed {
         return Err(End::Close(CloseCode::Forbidden, Some("origin not allowed".into())));
@@ -142,6 +144,7 @@ where
 async fn hear_hello<S, E>(socket: &mut S, opening: &Opening) -> Result<Hello, End>
 where
     S: Stream<Item = Result<Message, E>> + Unpin,
+    E: Display,
 {
     loop {
         match decode(socket.next().await)? {
@@ -191,10 +194,10 @@ async fn authenticate(
 }
 
 /// A frame; none for what the WebSocket itself says.
-fn decode<E>(received: Option<Result<Message, E>>) -> Result<Option<ClientFrame>, End> {
+fn decode<E: Display>(received: Option<Result<Message, E>>) -> Result<Option<ClientFrame>, End> {
     let text = match received {
-        // What the transport refuses outright is over its own, larger limit.
-        Some(Err(_)) | None => return Err(End::Gone),
+        None => return Err(End::Gone),
+        Some(Err(error)) => return Err(refused_by_transport(&error.to_string())),
         Some(Ok(Message::Close(_))) => return Err(End::Gone),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
         Some(Ok(Message::Binary(_))) => {
@@ -208,6 +211,18 @@ fn decode<E>(received: Option<Result<Message, E>>) -> Result<Option<ClientFrame>
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|error| End::Close(CloseCode::Malformed, Some(error.to_string())))
+}
+
+/// What the transport didn't let through: a frame over its own, larger limit,
+/// or one that is no text. The rest is the network's.
+fn refused_by_transport(error: &str) -> End {
+    if error.contains("too long") {
+        CloseCode::FrameTooBig.into()
+    } else if error.contains("UTF-8") {
+        End::Close(CloseCode::Malformed, Some("not utf-8".into()))
+    } else {
+        End::Gone
+    }
 }
 
 /// So many frames a second, and three times that in a burst.
@@ -275,6 +290,7 @@ impl Connection {
     async fn run<S, E>(mut self, socket: &mut S) -> End
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+        E: Display,
     {
         let (commands, given) = mpsc::channel(COMMANDS_MAX);
         let publisher =
@@ -307,6 +323,9 @@ impl Connection {
         let mut streams = BTreeMap::new();
         let mut replays: Vec<Replay> = Vec::new();
         for channel in self.hello.channels.clone() {
+            if let Some(cursor) = self.hello.resume.get(&channel) {
+                self.aggregator.reach(channel, cursor).await;
+            }
             let head = self.aggregator.hub.subscribe(channel, self.id, &login, &self.outbox);
             self.sent.open(channel);
             let resume = self.hello.resume.get(&channel);
@@ -343,6 +362,7 @@ impl Connection {
     async fn talk<S, E>(&mut self, socket: &mut S, commands: mpsc::Sender<Given>) -> End
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
+        E: Display,
     {
         let outbox = self.outbox.clone();
         let mut ping = tokio::time::interval_at(

@@ -1,9 +1,11 @@
 //! What a client missed: from the ring, else from the journal, else not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{Channel, Login};
 use protocol::{Cursor, CursorReport};
+use tokio::time::Instant;
 
 use super::Aggregator;
 use super::hub::Frame;
@@ -12,6 +14,8 @@ use super::hub::Frame;
 const EVENTS_MAX: u64 = 10_000;
 /// Nor more than this many bytes of frames for one client.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a client that is ahead waits for this aggregator to follow.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 const PAGE: u32 = 500;
 
 /// A channel's report and the frames that go with it.
@@ -21,6 +25,23 @@ pub(super) struct Replay {
 }
 
 impl Aggregator {
+    /// A client may have heard more elsewhere than this aggregator has: waits
+    /// until it hasn't, for a while, if the journal knows that place at all.
+    pub(super) async fn reach(&self, channel: Channel, cursor: &Cursor) {
+        let behind = || self.hub.head(channel) < cursor.offset;
+        if cursor.epoch != self.store.epoch() || !behind() {
+            return;
+        }
+        let known = self.store.heads().await.is_ok_and(|heads| {
+            heads.get(&channel).is_some_and(|head| head.offset >= cursor.offset)
+        });
+        let deadline = Instant::now() + REACH_TIMEOUT;
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        while known && behind() && Instant::now() < deadline {
+            look.tick().await;
+        }
+    }
+
     /// What `login` missed of a channel between `resume` and `head`: all of
     /// it, or nothing and `recovered: false`.
     pub(super) async fn replay(

@@ -83,9 +83,8 @@ fn accept(
             origin,
             value(header::HOST),
             &aggregator.config.allowed_origins,
-        ) || origin.is_some_and(|origin| {
-            aggregator.members.roster().borrow().serves_pages_from(origin)
-        }),
+        ) || origin
+            .is_some_and(|origin| aggregator.members.roster().borrow().serves_pages_from(origin)),
         cookie: value(header::COOKIE).and_then(session_cookie),
     };
     upgrade
