@@ -9,6 +9,13 @@
 //! before it. The **epoch** names the journal; offsets of different epochs
 //! have nothing to do with each other.
 
+mod commit;
+mod database;
+mod journeys;
+mod people;
+mod read;
+mod sql;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -20,6 +27,8 @@ use protocol::{
     AgentView, Cursor, InteractionDetail, InteractionList, Journey, Outcome, Principal, Stage, View,
 };
 use uuid::Uuid;
+
+pub use database::{Config, open};
 
 /// What went wrong, by what the caller would do.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,145 @@
+//! Receipts, journeys, and what is old enough to go.
+
+use std::collections::BTreeMap;
+
+use domain::{EventId, Login, Timestamp};
+use protocol::{Journey, JourneyEvent, JourneyStage, Outcome, Stage};
+use uuid::Uuid;
+
+use super::database::Database;
+use super::sql::{Arg, Columns, Sql, damaged};
+use super::{Receipt, StoreError};
+
+/// Rows in one statement.
+const ROWS_MAX: usize = 100;
+/// Rows deleted at once: nobody waits long behind it.
+const PRUNE_ROWS: u32 = 1_000;
+
+impl Database {
+    pub(super) async fn write_receipts(&self, receipts: &[Receipt]) -> Result<(), StoreError> {
+        // One statement must not touch a row twice, and the order of rows is
+        // the same everywhere, so that two writers don't lock each other out.
+        let mut merged: BTreeMap<(Uuid, &'static str, String), (i64, u64)> = BTreeMap::new();
+        for one in receipts {
+            let agent = one.agent.as_ref().map(ToString::to_string).unwrap_or_default();
+            let at = one.at.as_millis();
+            merged
+                .entry((one.cause, one.stage.as_str(), agent))
+                .and_modify(|(first, count)| {
+                    *first = at.min(*first);
+                    *count += one.count;
+                })
+                .or_insert((at, one.count));
+        }
+        let rows: Vec<[Arg; 5]> = merged
+            .into_iter()
+            .map(|((cause, stage, agent), (at, count))| {
+                [cause.to_string().into(), stage.into(), agent.into(), at.into(), count.into()]
+            })
+            .collect();
+        let mut tx = self.write.begin().await?;
+        for some in rows.chunks(ROWS_MAX) {
+            Sql::new("INSERT INTO receipts (cause, stage, agent, at, count) VALUES ")
+                .rows(some)
+                .and(
+                    " ON CONFLICT (cause, stage, agent) DO UPDATE SET \
+                     at = CASE WHEN excluded.at < receipts.at THEN excluded.at ELSE receipts.at END, \
+                     count = receipts.count + excluded.count",
+                )
+                .run(&mut tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError> {
+        let key = id.to_string();
+        let decided = Sql::new("SELECT outcome, at FROM decided WHERE id = ")
+            .arg(key.as_str())
+            .one_in(&self.read)
+            .await?;
+        let journal = Sql::new(
+            "SELECT channel, pos, id, kind, announced_at FROM journal WHERE cause = ",
+        )
+        .arg(key.as_str())
+        .and(" ORDER BY channel, pos")
+        .all_in(&self.read)
+        .await?;
+        let receipts = Sql::new("SELECT stage, agent, at, count FROM receipts WHERE cause = ")
+            .arg(key.as_str())
+            .all_in(&self.read)
+            .await?;
+
+        let mut stages: BTreeMap<Stage, JourneyStage> = BTreeMap::new();
+        let mut reach = |stage: Stage, at: i64, count: u64, agent: Option<Login>| {
+            let at = Timestamp::from_millis(at);
+            let entry = stages.entry(stage).or_insert_with(|| JourneyStage {
+                stage,
+                at,
+                count: None,
+                agents: BTreeMap::new(),
+            });
+            entry.at = entry.at.min(at);
+            if count > 0 {
+                entry.count = Some(entry.count.unwrap_or(0) + count);
+            }
+            if let Some(agent) = agent {
+                entry.agents.insert(agent, at);
+            }
+        };
+        let mut outcome: Option<Outcome> = None;
+        if let Some(row) = decided {
+            outcome = Some(row.json("outcome")?);
+            reach(Stage::Decided, row.int("at")?, 0, None);
+        }
+        let mut events = Vec::new();
+        let mut announced: Option<i64> = None;
+        let mut all_announced = !journal.is_empty();
+        for row in &journal {
+            events.push(JourneyEvent {
+                id: row.parsed::<EventId>("id")?,
+                kind: row.text("kind")?,
+                channel: row.parsed("channel")?,
+                offset: row.count("pos")?,
+            });
+            let at = row.maybe_int("announced_at")?;
+            all_announced &= at.is_some();
+            announced = announced.max(at);
+        }
+        let mut told = false;
+        for row in &receipts {
+            let word = row.text("stage")?;
+            let stage = Stage::ALL.iter().find(|stage| stage.as_str() == word);
+            let stage = *stage.ok_or_else(|| damaged("stage"))?;
+            told |= stage == Stage::Announced;
+            let agent = match row.text("agent")?.as_str() {
+                "" => None,
+                login => Some(login.parse().map_err(|_| damaged("agent"))?),
+            };
+            reach(stage, row.int("at")?, row.count("count")?, agent);
+        }
+        if let (Some(at), true, false) = (announced, all_announced, told) {
+            reach(Stage::Announced, at, 0, None);
+        }
+        let Some(status) = stages.keys().next_back().copied() else { return Ok(None) };
+        Ok(Some(Journey { id: EventId(id), status, stages: stages.into_values().collect(), outcome, events }))
+    }
+
+    pub(super) async fn delete_old(&self, before: Timestamp) -> Result<(), StoreError> {
+        for (table, key, column) in [
+            ("decided", "id", "at"),
+            ("receipts", "cause", "at"),
+            ("sessions", "hash", "expires_at"),
+        ] {
+            let sql = Sql::new(&format!(
+                "DELETE FROM {table} WHERE {column} < {} AND {key} IN \
+                 (SELECT {key} FROM {table} WHERE {column} < {} LIMIT {PRUNE_ROWS})",
+                before.as_millis(),
+                before.as_millis()
+            ));
+            while sql.run_in(&self.write).await? > 0 {}
+        }
+        Ok(())
+    }
+}
