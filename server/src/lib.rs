@@ -5,6 +5,7 @@ pub mod auth;
 pub mod backend;
 pub mod broker;
 pub mod clock;
+pub mod external_api;
 pub mod members;
 pub mod receipts;
 pub mod shutdown;
