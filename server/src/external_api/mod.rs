@@ -157,3 +157,19 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("request panicked");
     Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a fault of ours: try again").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use utoipa::OpenApi as _;
+
+    /// tests/external_api.rs asks each path for each method.
+    #[test]
+    fn the_document_has_the_routes_paths_and_no_others() {
+        let document = openapi::Document::openapi();
+        let described: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let served: BTreeSet<&str> = routes().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(described, served);
+    }
+}
