@@ -528,7 +528,7 @@ async fn signatures_hold_or_the_request_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn an_integration_is_held_to_its_rate() {
     let world = World::with(Config { events_per_second: 10, burst: 20, ..Config::default() });
-    let ten = format!("[{}]", vec![NOTICE; 10].join(","));
+    let ten = format!("[{}]", [NOTICE; 10].join(","));
     for _ in 0..2 {
         assert_eq!(world.post("/external/chat", ten.clone()).await.status, StatusCode::ACCEPTED);
     }
@@ -577,6 +577,27 @@ async fn a_body_that_dawdles_is_given_up() {
     world.post("/external/chat", body).await.problem(408);
 }
 
+#[tokio::test]
+async fn a_sender_of_too_much_gets_to_read_why() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/external/chat", listener.local_addr().expect("bound"));
+    let serve = tokio::spawn(axum::serve(listener, world.router.clone()).into_future());
+    let client = reqwest::Client::new();
+    for (key, len, status) in [
+        (KEY, EVENT_BYTES_MAX + 1, 413),
+        (KEY, EVENT_ARRAY_BYTES_MAX + 1, 413),
+        ("wk_unknown", 1_000_000, 401),
+        ("wk_voice", 1_000_000, 403),
+    ] {
+        let request = client.post(&url).bearer_auth(key).header("content-type", "application/json");
+        let answer = request.body("x".repeat(len)).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{key} {len}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
+    serve.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_journey_is_told_before_it_is_decided() {
     let world = World::new();
@@ -587,9 +608,11 @@ async fn a_journey_is_told_before_it_is_decided() {
     assert_eq!(journey.status, Stage::Brokered);
     let stages: Vec<_> = journey.stages.iter().map(|one| one.stage).collect();
     assert_eq!(stages, [Stage::Accepted, Stage::Brokered]);
-    let stored = world.store.recorded();
-    let mut stored = stored;
+    let mut stored = world.store.recorded();
     stored.wait_for(|all| all.len() == 2).await.expect("written");
+    world.receipts.drain().await;
+    let answer = world.get(&format!("/external/events/{id}")).await;
+    assert_eq!(answer.body["status"], "brokered", "told by the store now");
     world.get("/external/events/x?wait=soon").await.problem(400);
     world.get(&format!("/external/events/{id}?wait=sent&timeout_ms=x")).await.problem(400);
     let request = Request::get(format!("/external/events/{id}")).body(Body::empty());

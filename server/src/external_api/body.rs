@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{BodyDataStream, Bytes, HttpBody as _};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::BytesMut;
 use futures::StreamExt as _;
@@ -12,6 +12,11 @@ use tokio::time::timeout;
 
 use super::problem::Refused;
 
+/// What is read and thrown away after a refusal, so that the sender gets to
+/// read the answer: it may not look for one before it has written everything.
+const DISCARD_BYTES_MAX: usize = 2 * EVENT_ARRAY_BYTES_MAX;
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a large body waits for its turn.
 const LARGE_WAIT: Duration = Duration::from_secs(2);
 
@@ -68,13 +73,12 @@ impl Media {
 /// Reads a whole body. Bodies larger than one event take turns; the turn is
 /// given back by dropping.
 pub(super) async fn read<'a>(
-    body: Body,
+    body: &mut BodyDataStream,
     media: Media,
     time: Duration,
     large: &'a Semaphore,
 ) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Refused> {
-    let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if stated > EVENT_ARRAY_BYTES_MAX {
+    if stated(body) > EVENT_ARRAY_BYTES_MAX {
         return Err(too_large(EVENT_ARRAY_BYTES_MAX));
     }
     let slow = || {
@@ -84,14 +88,36 @@ pub(super) async fn read<'a>(
     timeout(time, collect(body, media, large)).await.map_err(|_| slow())?
 }
 
+/// Throws away what is left of a refused body, within bounds.
+pub(super) async fn discard(body: &mut BodyDataStream) {
+    if stated(body) > DISCARD_BYTES_MAX {
+        return;
+    }
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            bytes += chunk.len();
+            if bytes > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // Whether it ends in time makes no difference to the answer.
+    let _ = timeout(DISCARD_TIMEOUT, rest).await;
+}
+
+/// What is still to come, as far as the sender has said.
+fn stated(body: &BodyDataStream) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
+}
+
 async fn collect<'a>(
-    body: Body,
+    body: &mut BodyDataStream,
     media: Media,
     large: &'a Semaphore,
 ) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Refused> {
-    let mut stream = body.into_data_stream();
     let (mut whole, mut first, mut turn) = (BytesMut::new(), None, None);
-    while let Some(chunk) = stream.next().await {
+    while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| Refused::bad("the body broke off"))?;
         first = first.or_else(|| chunk.iter().copied().find(|byte| !byte.is_ascii_whitespace()));
         let bytes_max = media.bytes_max(first);
@@ -118,6 +144,7 @@ fn too_large(bytes_max: usize) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     fn media(content_type: &str, more: &[(&'static str, &str)]) -> Option<Media> {
         let mut headers = HeaderMap::new();
@@ -149,7 +176,8 @@ mod tests {
 
     async fn status(bytes: Vec<u8>, media: Media) -> Option<StatusCode> {
         let large = Semaphore::new(1);
-        let read = read(Body::from(bytes), media, Duration::from_secs(10), &large).await;
+        let mut body = Body::from(bytes).into_data_stream();
+        let read = read(&mut body, media, Duration::from_secs(10), &large).await;
         read.err().map(|refused| refused.status)
     }
 
@@ -177,8 +205,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
         let body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let large = Semaphore::new(1);
-        let refused = read(body, Media::Json, Duration::from_secs(10), &large).await;
+        let (large, mut body) = (Semaphore::new(1), body.into_data_stream());
+        let refused = read(&mut body, Media::Json, Duration::from_secs(10), &large).await;
         assert_eq!(refused.expect_err("slow").status, StatusCode::REQUEST_TIMEOUT);
     }
 }

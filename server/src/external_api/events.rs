@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -57,14 +57,26 @@ pub(super) async fn tickets(State(api): State<Api>, headers: HeaderMap, body: Bo
 }
 
 async fn post(api: &Api, channel: Channel, headers: &HeaderMap, body: Body) -> Response {
-    accept(api, channel, headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    let mut body = body.into_data_stream();
+    match accept(api, channel, headers, &mut body).await {
+        Ok(response) => response,
+        Err(refused) => {
+            // Who expects 100 is still waiting, and sends nothing when refused.
+            if refused.status != StatusCode::REQUEST_TIMEOUT
+                && !headers.contains_key(header::EXPECT)
+            {
+                body::discard(&mut body).await;
+            }
+            refused.into_response()
+        }
+    }
 }
 
 async fn accept(
     api: &Api,
     channel: Channel,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Result<Response, Refused> {
     let integration = api.keys.integration(headers).await?;
     if !integration.scopes.contains(&channel) {

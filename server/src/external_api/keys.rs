@@ -26,9 +26,12 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Keys {
     store: Arc<dyn Store>,
     ttl: Duration,
-    known: Mutex<HashMap<[u8; 32], (Arc<Integration>, Instant)>>,
+    known: Mutex<HashMap<[u8; 32], Known>>,
     lookups: Semaphore,
 }
+
+/// An integration, and until when it is known.
+type Known = (Arc<Integration>, Instant);
 
 impl Keys {
     pub(super) fn new(store: Arc<dyn Store>, ttl: Duration) -> Self {
