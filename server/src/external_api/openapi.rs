@@ -351,3 +351,86 @@ mod wire {
     pub(in super::super) struct CloudEvents(Vec<CloudEvent>);
 }
 pub(super) use wire::*;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{EventId, Login, Timestamp};
+    use std::collections::BTreeSet;
+    use uuid::Uuid;
+
+    /// The schema allows what is said, and what it requires is said.
+    fn hold(schema: &Value, said: &Value) {
+        let properties = schema["properties"].as_object().expect("properties");
+        let said: BTreeSet<&String> = said.as_object().expect("an object").keys().collect();
+        assert!(said.iter().all(|name| properties.contains_key(*name)), "{said:?}");
+        for name in schema["required"].as_array().expect("some are required") {
+            assert!(said.iter().any(|one| name == *one), "{name} in {said:?}");
+        }
+    }
+
+    #[test]
+    fn the_schemas_are_those_of_the_answers() {
+        let document = serde_json::to_value(Document::openapi()).expect("json");
+        let schemas = &document["components"]["schemas"];
+        let at = Timestamp::from_millis(0);
+        let login: Login = "ana".parse().expect("a login");
+        let stage = |count, agents| protocol::JourneyStage {
+            stage: protocol::Stage::Sent,
+            at,
+            count,
+            agents,
+        };
+        let error = protocol::ReplyError {
+            code: "conflict".into(),
+            message: "m".into(),
+            temporary: false,
+            pointer: Some("/x".into()),
+        };
+        let event = protocol::JourneyEvent {
+            id: EventId(Uuid::nil()),
+            kind: "notice".into(),
+            channel: Channel::Chat,
+            offset: 1,
+        };
+        let journey = |outcome| protocol::Journey {
+            id: EventId(Uuid::nil()),
+            status: protocol::Stage::Sent,
+            stages: vec![],
+            outcome,
+            events: vec![],
+        };
+        let problem = |errors| protocol::Problem {
+            kind: "about:blank".into(),
+            title: "t".into(),
+            status: 422,
+            detail: "d".into(),
+            errors,
+        };
+        let field = protocol::FieldError { pointer: "/x".into(), detail: "d".into() };
+        let accepted = protocol::Accepted {
+            id: EventId(Uuid::nil()),
+            channel: Channel::Chat,
+            status_url: "/".into(),
+        };
+        let refused = protocol::Outcome::Error(error.clone());
+        for (name, said) in [
+            ("Accepted", serde_json::to_value(accepted)),
+            ("Problem", serde_json::to_value(problem(vec![field.clone()]))),
+            ("Problem", serde_json::to_value(problem(vec![]))),
+            ("FieldError", serde_json::to_value(field)),
+            ("Journey", serde_json::to_value(journey(Some(refused)))),
+            ("Journey", serde_json::to_value(journey(None))),
+            ("JourneyStage", serde_json::to_value(stage(Some(1), [(login, at)].into()))),
+            ("JourneyStage", serde_json::to_value(stage(None, BTreeMap::new()))),
+            ("JourneyEvent", serde_json::to_value(event)),
+            ("ReplyError", serde_json::to_value(error)),
+        ] {
+            hold(&schemas[name], &said.expect("json"));
+        }
+        let stages: Vec<&str> = protocol::Stage::ALL.iter().map(|stage| stage.as_str()).collect();
+        assert_eq!(schemas["Journey"]["properties"]["status"]["enum"], Value::from(stages));
+        let channels = &schemas["Accepted"]["properties"]["channel"]["enum"];
+        assert_eq!(*channels, Value::from(Channel::WORDS.to_vec()));
+    }
+}
