@@ -28,8 +28,8 @@ const CONCURRENT_MAX: usize = 64;
 
 #[utoipa::path(post, path = "/external/voice", tag = "events", request_body(content(
     (VoiceBody = "application/json"),
-    (super::openapi::CloudEvent = "application/cloudevents+json"),
-    (super::openapi::CloudEvents = "application/cloudevents-batch+json"),
+    (super::wire::CloudEvent = "application/cloudevents+json"),
+    (super::wire::CloudEvents = "application/cloudevents-batch+json"),
 )), params(super::openapi::PostHeaders), responses(Posts), security(("key" = ["voice"])))]
 /// Tells of calls.
 pub(super) async fn voice(State(api): State<Api>, headers: HeaderMap, body: Body) -> Response {
@@ -38,8 +38,8 @@ pub(super) async fn voice(State(api): State<Api>, headers: HeaderMap, body: Body
 
 #[utoipa::path(post, path = "/external/chat", tag = "events", request_body(content(
     (ChatBody = "application/json"),
-    (super::openapi::CloudEvent = "application/cloudevents+json"),
-    (super::openapi::CloudEvents = "application/cloudevents-batch+json"),
+    (super::wire::CloudEvent = "application/cloudevents+json"),
+    (super::wire::CloudEvents = "application/cloudevents-batch+json"),
 )), params(super::openapi::PostHeaders), responses(Posts), security(("key" = ["chat"])))]
 /// Tells of chats.
 pub(super) async fn chat(State(api): State<Api>, headers: HeaderMap, body: Body) -> Response {
@@ -48,8 +48,8 @@ pub(super) async fn chat(State(api): State<Api>, headers: HeaderMap, body: Body)
 
 #[utoipa::path(post, path = "/external/tickets", tag = "events", request_body(content(
     (TicketsBody = "application/json"),
-    (super::openapi::CloudEvent = "application/cloudevents+json"),
-    (super::openapi::CloudEvents = "application/cloudevents-batch+json"),
+    (super::wire::CloudEvent = "application/cloudevents+json"),
+    (super::wire::CloudEvents = "application/cloudevents-batch+json"),
 )), params(super::openapi::PostHeaders), responses(Posts), security(("key" = ["tickets"])))]
 /// Tells of tickets.
 pub(super) async fn tickets(State(api): State<Api>, headers: HeaderMap, body: Body) -> Response {

@@ -18,6 +18,7 @@ mod rate;
 mod schemas;
 mod signature;
 mod trace;
+mod wire;
 
 use std::any::Any;
 use std::sync::Arc;
