@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use domain::Channel;
-use serde_json::Value;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
@@ -58,7 +57,7 @@ use super::{events, health, journey};
 pub(super) struct Document;
 
 #[utoipa::path(get, path = "/openapi.json", tag = "health", security(()),
-    responses((status = 200, description = "This document", body = Value)))]
+    responses((status = 200, description = "This document", body = serde_json::Value)))]
 /// This document.
 pub(super) async fn openapi() -> Response {
     Json(Document::openapi()).into_response()
@@ -216,6 +215,7 @@ pub(super) struct WaitParams {
 mod tests {
     use super::*;
     use domain::{EventId, Login, Timestamp};
+    use serde_json::Value;
     use std::collections::BTreeSet;
     use uuid::Uuid;
 
