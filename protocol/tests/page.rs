@@ -89,9 +89,7 @@ fn frames_are_read_and_written_back_the_same() {
         assert_eq!(serde_json::from_value::<ClientFrame>(written).expect("a frame"), read);
     }
     read_and_written_back::<ServerFrame>("server");
-    let all = [
-        "welcome", "event", "reply", "signal", "gap", "peers", "migrate", "ping",
-    ];
+    let all = ["welcome", "event", "reply", "signal", "gap", "peers", "migrate", "ping"];
     assert_eq!(types(&examples("server")), all.map(str::to_owned).into());
     let all = ["hello", "command", "ack", "signal", "subscribe", "unsubscribe", "pong"];
     assert_eq!(types(&examples("client")), all.map(str::to_owned).into());

@@ -372,11 +372,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("warren.toml");
         std::fs::write(&config, toml).expect("written");
-        let flags = Flags {
-            config: Some(config),
-            profile: profile.map(str::to_owned),
-            ..Flags::default()
-        };
+        let flags =
+            Flags { config: Some(config), profile: profile.map(str::to_owned), ..Flags::default() };
         Settings::read(&flags).map_err(|error| error.0)
     }
 

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod external_api;
 pub mod members;
 pub mod receipts;
 pub mod shutdown;
