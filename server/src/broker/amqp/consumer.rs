@@ -1,0 +1,252 @@
+//! Consumes inbound queues, and notices when there is nothing more to come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, StreamExt as _};
+use lapin::Channel;
+use lapin::message::Delivery as Raw;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use protocol::names;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::codec;
+use super::connection::{Fault, Live};
+use super::publisher::{Lane, Outgoing};
+use crate::broker::{BrokerError, Consumer, Delivery, Message, Partition, Settle};
+
+/// How often a consumed queue is looked for: the broker doesn't always say
+/// that it was deleted.
+const LOOK: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A subscription to one queue or stream. Dropping it closes its channel,
+/// which gives back what is not settled.
+pub(super) struct Tap {
+    live: Arc<Live>,
+    channel: Channel,
+    consumer: Option<lapin::Consumer>,
+    /// Canceled when nothing will come any more.
+    over: CancellationToken,
+    _watch: DropGuard,
+}
+
+impl Tap {
+    /// Subscribes on a channel of its own; at most `prefetch` are unsettled.
+    pub(super) async fn open(
+        live: Arc<Live>,
+        queue: &str,
+        prefetch: u16,
+        arguments: FieldTable,
+    ) -> Result<Self, Fault> {
+        let channel = live.open().await?;
+        Self::on(live, channel, queue, prefetch, arguments).await
+    }
+
+    /// Subscribes on a given channel.
+    pub(super) async fn on(
+        live: Arc<Live>,
+        channel: Channel,
+        queue: &str,
+        prefetch: u16,
+        arguments: FieldTable,
+    ) -> Result<Self, Fault> {
+        let name = ShortString::from(queue);
+        live.call(channel.basic_qos(prefetch.max(1), BasicQosOptions::default())).await?;
+        let options = BasicConsumeOptions::default();
+        let consume = channel.basic_consume(name.clone(), "".into(), options, arguments);
+        let consumer = live.call(consume).await?;
+        // A child, so that one queue's end isn't the connection's.
+        let over = live.gone.child_token();
+        let watch = CancellationToken::new();
+        tokio::spawn(watch_queue(Arc::clone(&live), name, over.clone(), watch.clone()));
+        Ok(Self { live, channel, consumer: Some(consumer), over, _watch: watch.drop_guard() })
+    }
+
+    /// The next one; none when there will be no more.
+    pub(super) async fn next(&mut self) -> Option<Raw> {
+        let consumer = self.consumer.as_mut()?;
+        let next = tokio::select! {
+            biased;
+            // What is buffered is of no use when it can't be acked.
+            () = self.over.cancelled() => None,
+            next = consumer.next() => next,
+        };
+        self.checked(next)
+    }
+
+    /// The next one if it is here.
+    pub(super) fn next_now(&mut self) -> Option<Raw> {
+        if self.over.is_cancelled() {
+            return None;
+        }
+        let next = self.consumer.as_mut()?.next().now_or_never()?;
+        self.checked(next)
+    }
+
+    fn checked(&self, next: Option<lapin::Result<Raw>>) -> Option<Raw> {
+        match next {
+            Some(Ok(raw)) => Some(raw),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "consumer lost");
+                self.over.cancel();
+                None
+            }
+            None => {
+                self.over.cancel();
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        let (channel, live) = (self.channel.clone(), Arc::clone(&self.live));
+        // The channel goes first: canceling the consumer before that would
+        // let the next one begin behind what is not settled here.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if !live.gone.is_cancelled() {
+                    let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
+                }
+                drop(consumer);
+            });
+        }
+    }
+}
+
+/// Ends with the tap, or cancels `over` when the queue isn't there any more.
+async fn watch_queue(
+    live: Arc<Live>,
+    queue: ShortString,
+    over: CancellationToken,
+    done: CancellationToken,
+) {
+    let look = async {
+        loop {
+            sleep(LOOK).await;
+            let Ok(channel) = live.open().await else { continue };
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let declare = channel.queue_declare(queue.clone(), options, FieldTable::default());
+            if let Err(Fault::Refused(404, _)) = live.call(declare).await {
+                tracing::warn!(%queue, "consumed queue is gone");
+                over.cancel();
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = over.cancelled() => {}
+        () = done.cancelled() => {}
+    }
+}
+
+/// A consumer of one partition. It and its deliveries share the channel.
+pub(super) struct InboundConsumer {
+    /// Locked only for as long as a call lasts: it has one owner at a time.
+    tap: Arc<tokio::sync::Mutex<Tap>>,
+    canceled: bool,
+    from: Partition,
+    graves: Lane,
+}
+
+impl InboundConsumer {
+    pub(super) async fn open(
+        live: Arc<Live>,
+        from: Partition,
+        prefetch: u16,
+        graves: Lane,
+    ) -> Result<Self, BrokerError> {
+        let queue = names::in_queue(from.channel, from.index);
+        let tap = Tap::open(live, &queue, prefetch, FieldTable::default()).await?;
+        let tap = Arc::new(tokio::sync::Mutex::new(tap));
+        Ok(Self { tap, canceled: false, from, graves })
+    }
+
+    fn delivery(&self, raw: Raw) -> Delivery {
+        let redelivered = raw.redelivered;
+        let message = codec::decode(&raw.properties, raw.data);
+        let settle = InboundSettle {
+            message: message.clone(),
+            acker: raw.acker,
+            from: self.from,
+            graves: self.graves.clone(),
+            _tap: Arc::clone(&self.tap),
+        };
+        Delivery { message, redelivered, settle: Box::new(settle) }
+    }
+}
+
+#[async_trait]
+impl Consumer for InboundConsumer {
+    async fn recv(&mut self) -> Option<Delivery> {
+        if self.canceled {
+            return None;
+        }
+        let raw = self.tap.lock().await.next().await?;
+        Some(self.delivery(raw))
+    }
+
+    fn try_recv(&mut self) -> Option<Delivery> {
+        if self.canceled {
+            return None;
+        }
+        let raw = self.tap.try_lock().ok()?.next_now()?;
+        Some(self.delivery(raw))
+    }
+
+    /// The broker isn't told before the last delivery is dropped: it would
+    /// make the next consumer active at once, ahead of what comes back then.
+    async fn cancel(&mut self) {
+        self.canceled = true;
+    }
+}
+
+struct InboundSettle {
+    message: Message,
+    acker: lapin::Acker,
+    from: Partition,
+    graves: Lane,
+    /// Keeps the channel open until this is dropped.
+    _tap: Arc<tokio::sync::Mutex<Tap>>,
+}
+
+/// Only `Ok(true)` means that the broker will be told.
+fn told(outcome: lapin::Result<bool>) -> Result<(), BrokerError> {
+    match outcome {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(BrokerError::Gone),
+    }
+}
+
+#[async_trait]
+impl Settle for InboundSettle {
+    async fn ack(self: Box<Self>) -> Result<(), BrokerError> {
+        told(self.acker.ack(BasicAckOptions::default()).await)
+    }
+
+    async fn retry(self: Box<Self>) -> Result<(), BrokerError> {
+        told(self.acker.reject(BasicRejectOptions { requeue: true }).await)
+    }
+
+    async fn bury(self: Box<Self>, reason: &str) -> Result<(), BrokerError> {
+        let outgoing = Outgoing {
+            exchange: names::DEAD,
+            key: self.from.channel.as_str().into(),
+            properties: codec::encode_buried(&self.message, self.from, reason)?,
+            body: self.message.body.clone(),
+            mandatory: true,
+            bound: None,
+        };
+        self.graves.send(outgoing).await?;
+        told(self.acker.ack(BasicAckOptions::default()).await)
+    }
+}
