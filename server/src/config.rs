@@ -69,8 +69,8 @@ pub struct Web {
 pub struct External {
     /// Default `127.0.0.1:4000`.
     pub listen: SocketAddr,
-    /// Requests a second from one integration. Default 2,000.
-    pub requests_per_second: u32,
+    /// Events a second from one integration. Default 2,000.
+    pub events_per_second: u32,
 }
 
 /// `[aggregator]`
@@ -149,7 +149,7 @@ impl Default for Settings {
             },
             external: External {
                 listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
-                requests_per_second: 2_000,
+                events_per_second: 2_000,
             },
             aggregator: Aggregator {
                 host: [127, 0, 0, 1].into(),
@@ -234,8 +234,8 @@ impl Settings {
                 .then_some("aggregator.outbox_bytes_max: must be 65536 or more"),
             (self.aggregator.frames_per_second == 0)
                 .then_some("aggregator.frames_per_second: must be 1 or more"),
-            (self.external.requests_per_second == 0)
-                .then_some("external.requests_per_second: must be 1 or more"),
+            (self.external.events_per_second == 0)
+                .then_some("external.events_per_second: must be 1 or more"),
             (self.store.max_connections == 0).then_some("store.max_connections: must be 1 or more"),
             (self.broker.publish_urls.is_empty() && !self.broker.consume_urls.is_empty())
                 .then_some("broker.publish_urls: must be given where broker.consume_urls is"),

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Channel, Contact, ContactId, Interaction, InteractionId, Login, Timestamp};
-use protocol::{AgentView, Cursor, InteractionDetail, InteractionList, Journey, Outcome, Principal};
+use protocol::{
+    AgentView, Cursor, InteractionDetail, InteractionList, Journey, Outcome, Principal,
+};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Executor};

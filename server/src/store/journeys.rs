@@ -59,13 +59,12 @@ impl Database {
             .arg(key.as_str())
             .one_in(&self.read)
             .await?;
-        let journal = Sql::new(
-            "SELECT channel, pos, id, kind, announced_at FROM journal WHERE cause = ",
-        )
-        .arg(key.as_str())
-        .and(" ORDER BY channel, pos")
-        .all_in(&self.read)
-        .await?;
+        let journal =
+            Sql::new("SELECT channel, pos, id, kind, announced_at FROM journal WHERE cause = ")
+                .arg(key.as_str())
+                .and(" ORDER BY channel, pos")
+                .all_in(&self.read)
+                .await?;
         let receipts = Sql::new("SELECT stage, agent, at, count FROM receipts WHERE cause = ")
             .arg(key.as_str())
             .all_in(&self.read)
@@ -123,7 +122,13 @@ impl Database {
             reach(Stage::Announced, at, 0, None);
         }
         let Some(status) = stages.keys().next_back().copied() else { return Ok(None) };
-        Ok(Some(Journey { id: EventId(id), status, stages: stages.into_values().collect(), outcome, events }))
+        Ok(Some(Journey {
+            id: EventId(id),
+            status,
+            stages: stages.into_values().collect(),
+            outcome,
+            events,
+        }))
     }
 
     pub(super) async fn delete_old(&self, before: Timestamp) -> Result<(), StoreError> {

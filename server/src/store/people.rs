@@ -110,11 +110,8 @@ impl Database {
             phone: known.phone.clone().or_else(|| given.phone.clone()),
         };
         let Some(id) = known.id.filter(|_| merged != known) else { return Ok(known) };
-        let email_key = merged
-            .email
-            .as_deref()
-            .map(|email| email.trim().to_lowercase())
-            .or(email_key);
+        let email_key =
+            merged.email.as_deref().map(|email| email.trim().to_lowercase()).or(email_key);
         let update = Sql::new("UPDATE contacts SET name = ")
             .arg(merged.name.clone())
             .and(", email = ")

@@ -191,10 +191,7 @@ impl Database {
         rows.iter().map(journal_row).collect()
     }
 
-    pub(super) async fn read_list(
-        &self,
-        query: &ListQuery,
-    ) -> Result<InteractionList, StoreError> {
+    pub(super) async fn read_list(&self, query: &ListQuery) -> Result<InteractionList, StoreError> {
         let mut sql = seen_by(Sql::new("SELECT i.body FROM interactions i WHERE "), &query.viewer);
         if let Some(channel) = query.channel {
             sql = sql.and(" AND i.channel = ").arg(channel.as_str());

@@ -1,4 +1,5 @@
-//! The broker's story, told to RabbitMQ; and what only RabbitMQ can suffer.
+//! The broker's story, told to RabbitMQ and to the embedded broker; and what
+//! only the one or the other can suffer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use warren::broker::amqp::{self, Amqp};
 use warren::broker::{Broker, BrokerState, Config};
 
 mod anomalies;
+mod embedded;
 mod story;
 
 /// Virtual hosts, made at once: each test takes one.
