@@ -1,1 +1,246 @@
-//! What only RabbitMQ can suffer.
+//! What only RabbitMQ can suffer: nodes that die, freeze and run out of
+//! memory, queues that vanish or were declared by somebody else, and the
+//! traps of the client library.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use domain::Channel;
+use tokio::time::timeout;
+use warren::broker::amqp::{self, Amqp};
+use warren::broker::{Broker, BrokerError, BrokerState, Config, LogStart, Partition};
+
+use crate::story::{CHAT, VOICE, message, next, small, soon, state_is, until};
+use crate::{CALM, connect, fresh_url, node};
+
+fn down(state: &BrokerState) -> bool {
+    matches!(state, BrokerState::Down(_))
+}
+
+async fn up(broker: &Amqp) {
+    state_is(broker, "the broker to be up", |state| *state == BrokerState::Up).await;
+}
+
+/// Runs something that takes long, away from the tasks.
+async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+async fn declared() -> Arc<Amqp> {
+    let broker = connect(&fresh_url(), small()).await;
+    broker.declare().await.unwrap();
+    broker
+}
+
+/// Publishes numbered messages, each until it is confirmed.
+fn publish_on_and_on(
+    broker: Arc<Amqp>,
+    stop: Arc<AtomicBool>,
+    confirmed: Arc<AtomicUsize>,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        for number in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            while broker.publish(VOICE, message(&number.to_string())).await.is_err() {}
+            broker.announce(Channel::Voice, message(&number.to_string())).await.ok();
+            confirmed.store(number + 1, Ordering::Relaxed);
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_confirmed_message_is_lost_when_the_broker_is_killed_and_comes_back() {
+    let _torment = CALM.write().await;
+    let broker = declared().await;
+    let (stop, confirmed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    let held = {
+        broker.publish(VOICE, message("held")).await.unwrap();
+        next(&mut *consumer).await
+    };
+    let mut reader = broker.follow(Channel::Voice, LogStart::Next).await.unwrap();
+    let mut members = broker.listen().await.unwrap();
+    let publishing = publish_on_and_on(broker.clone(), stop.clone(), confirmed.clone());
+    // A queue whose every replica dies at birth may be lost: let it grow old.
+    let more_than = async |count| {
+        let count = confirmed.load(Ordering::Relaxed) + count;
+        until("confirms", async || (confirmed.load(Ordering::Relaxed) > count).then_some(())).await;
+    };
+    let age = tokio::time::Instant::now();
+    while age.elapsed() < Duration::from_secs(2) {
+        more_than(50).await;
+    }
+    away(|| node().kill(0).unwrap()).await;
+    state_is(&*broker, "the death to be noticed", down).await;
+    soon("the consumer's end", async { while consumer.recv().await.is_some() {} }).await;
+    soon("the reader's end", async { while reader.recv().await.is_some() {} }).await;
+    soon("the members' end", async { while members.recv().await.is_some() {} }).await;
+    assert!(matches!(held.settle.ack().await, Err(BrokerError::Gone)));
+    let refused = broker.broadcast(message("now")).await.expect_err("nobody is there");
+    assert!(matches!(refused, BrokerError::Down(_)), "{refused:?}");
+    away(|| node().start_node(0).unwrap()).await;
+    up(&broker).await;
+    more_than(100).await;
+    stop.store(true, Ordering::Relaxed);
+    publishing.await.unwrap();
+    let count = confirmed.load(Ordering::Relaxed);
+    let mut missing: HashSet<String> = (0..count).map(|number| number.to_string()).collect();
+    missing.insert("held".to_owned());
+    let mut consumer = broker.consume(VOICE, 200).await.unwrap();
+    soon("every message", async {
+        while !missing.is_empty() {
+            let delivery = next(&mut *consumer).await;
+            missing.remove(&delivery.message.id);
+            delivery.settle.ack().await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_alarm_blocks_publishing_only_and_passes() {
+    let _torment = CALM.write().await;
+    let broker = declared().await;
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    broker.publish(VOICE, message("before")).await.unwrap();
+    away(|| node().ctl(0, &["set_vm_memory_high_watermark", "0.000001"]).unwrap()).await;
+    let refused =
+        until("a refusal", async || broker.publish(CHAT, message("refused")).await.err()).await;
+    assert!(matches!(refused, BrokerError::Blocked(_)), "{refused:?}");
+    assert!(matches!(&*broker.state().borrow(), BrokerState::Blocked(_)));
+    // From now on at once.
+    let fast = timeout(Duration::from_secs(1), broker.publish(VOICE, message("refused"))).await;
+    assert!(matches!(fast, Ok(Err(BrokerError::Blocked(_)))), "{fast:?}");
+    let delivery = next(&mut *consumer).await;
+    assert_eq!(delivery.message.id, "before");
+    delivery.settle.ack().await.unwrap();
+    away(|| node().ctl(0, &["set_vm_memory_high_watermark", "0.4"]).unwrap()).await;
+    up(&broker).await;
+    broker.publish(VOICE, message("after")).await.unwrap();
+    while next(&mut *consumer).await.message.id != "after" {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_is_noticed_and_used_again_when_it_wakes() {
+    let _torment = CALM.write().await;
+    let broker = declared().await;
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    broker.publish(VOICE, message("before")).await.unwrap();
+    let held = next(&mut *consumer).await;
+    node().pause(0).unwrap();
+    let refused = soon("a refusal", broker.publish(VOICE, message("frozen"))).await;
+    assert!(matches!(refused, Err(BrokerError::Down(_))), "{refused:?}");
+    state_is(&*broker, "the frost to be noticed", down).await;
+    assert!(soon("the consumer's end", consumer.recv()).await.is_none());
+    assert!(matches!(held.settle.ack().await, Err(BrokerError::Gone)));
+    node().resume(0).unwrap();
+    up(&broker).await;
+    broker.publish(VOICE, message("after")).await.unwrap();
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    let again = next(&mut *consumer).await;
+    assert_eq!(again.message.id, "before");
+    assert!(again.redelivered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_deleted_under_its_consumers_is_noticed() {
+    let _calm = CALM.read().await;
+    let broker = declared().await;
+    let mut consumers = Vec::new();
+    for &channel in Channel::ALL {
+        for index in 0..2 {
+            consumers.push(broker.consume(Partition { channel, index }, 10).await.unwrap());
+        }
+    }
+    let mut reader = broker.follow(Channel::Chat, LogStart::First).await.unwrap();
+    broker.delete().await.unwrap();
+    for consumer in &mut consumers {
+        assert!(soon("the consumer's end", consumer.recv()).await.is_none());
+    }
+    assert!(soon("the reader's end", reader.recv()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_declared_otherwise_is_told_exactly() {
+    let _calm = CALM.read().await;
+    let url = fresh_url();
+    connect(&url, small()).await.declare().await.unwrap();
+    let other = connect(&url, Config { queue_messages_max: 7, ..small() }).await;
+    let refused = other.declare().await.expect_err("the bound differs");
+    assert!(matches!(&refused, BrokerError::Misdeclared(why) if why.contains("x-max-length")));
+    for item in other.topology().await.unwrap() {
+        if item.name.starts_with("warren.in.") {
+            assert!(item.status.contains("x-max-length"), "{item:?}");
+        } else {
+            assert_eq!(item.status, "present", "{item:?}");
+        }
+    }
+    let fewer = connect(&url, Config { partitions: 1, ..small() }).await;
+    assert!(matches!(fewer.declare().await, Err(BrokerError::Misdeclared(_))));
+    let more = connect(&url, Config { partitions: 3, ..small() }).await;
+    let items = more.topology().await.unwrap();
+    assert_eq!(items.iter().filter(|item| item.status == "missing").count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn confirms_are_never_taken_for_those_of_another_message() {
+    let _calm = CALM.read().await;
+    let config = amqp::Config {
+        topology: small(),
+        publish_timeout: Duration::from_millis(1_500),
+        ..amqp::Config::new(vec![fresh_url()])
+    };
+    let broker = amqp::connect(config).await.unwrap();
+    broker.declare().await.unwrap();
+    // Partition 4 doesn't exist, and shares its channel with partition 0.
+    let nowhere = Partition { channel: Channel::Voice, index: 4 };
+    let publishes = (0..800).map(|number| {
+        let to = if number % 100 == 50 { nowhere } else { VOICE };
+        let (broker, message) = (broker.clone(), message(&number.to_string()));
+        async move { (number, to == nowhere, broker.publish(to, message).await) }
+    });
+    let mut confirmed = HashSet::new();
+    for (number, lost, outcome) in futures::future::join_all(publishes).await {
+        match outcome {
+            Ok(()) => {
+                assert!(!lost, "{number} has no queue");
+                confirmed.insert(number.to_string());
+            }
+            Err(error) => {
+                assert!(lost, "{number}: {error}");
+                assert!(matches!(error, BrokerError::Unroutable(_)), "{error:?}");
+            }
+        }
+    }
+    assert_eq!(confirmed.len(), 792);
+    let mut consumer = broker.consume(VOICE, 100).await.unwrap();
+    while !confirmed.is_empty() {
+        let delivery = next(&mut *consumer).await;
+        confirmed.remove(&delivery.message.id);
+        delivery.settle.ack().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_addresses_are_passed_over_and_wrong_ones_named() {
+    let _calm = CALM.read().await;
+    // Nobody listens there: it was free a moment ago.
+    let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = bound.local_addr().unwrap().port();
+    drop(bound);
+    let dead = format!("amqp://guest:guest@127.0.0.1:{port}");
+    let config = amqp::Config::new(vec![dead.clone(), fresh_url()]);
+    let broker = amqp::connect(config).await.unwrap();
+    up(&broker).await;
+    let lonely = timeout(Duration::from_secs(5), amqp::connect(amqp::Config::new(vec![dead])));
+    let lonely = lonely.await.expect("returns at once").unwrap();
+    assert!(down(&lonely.state().borrow()));
+    let wrong = amqp::Config::new(vec!["amqp://x:secret@[::1]".to_owned()]);
+    let error = amqp::connect(wrong).await.map(drop).expect_err("not an address");
+    assert_eq!(error.url, "amqp://[::1]");
+    assert!(amqp::connect(amqp::Config::new(Vec::new())).await.is_err());
+}

@@ -16,7 +16,7 @@ use warren::broker::{
 
 /// Makes brokers that have nothing in common but their kind.
 #[async_trait]
-pub trait Factory: Send + Sync {
+pub(crate) trait Factory: Send + Sync {
     /// A broker that is up, with nothing declared.
     async fn fresh(&self, config: Config) -> Arc<dyn Broker>;
 }
@@ -24,15 +24,15 @@ pub trait Factory: Send + Sync {
 /// Longer than anything here should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const VOICE: Partition = Partition { channel: Channel::Voice, index: 0 };
-pub const CHAT: Partition = Partition { channel: Channel::Chat, index: 1 };
+pub(crate) const VOICE: Partition = Partition { channel: Channel::Voice, index: 0 };
+pub(crate) const CHAT: Partition = Partition { channel: Channel::Chat, index: 1 };
 
-pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
 }
 
 /// Tries until it gives something.
-pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     soon(what, async {
         loop {
@@ -45,17 +45,21 @@ pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -
     .await
 }
 
-pub async fn state_is(broker: &dyn Broker, what: &str, wanted: impl Fn(&BrokerState) -> bool) {
+pub(crate) async fn state_is(
+    broker: &dyn Broker,
+    what: &str,
+    wanted: impl Fn(&BrokerState) -> bool,
+) {
     let mut state = broker.state();
     let reached = soon(what, state.wait_for(|state| wanted(state))).await;
     assert!(reached.is_ok());
 }
 
-pub fn small() -> Config {
+pub(crate) fn small() -> Config {
     Config { partitions: 2, ..Config::default() }
 }
 
-pub fn message(id: &str) -> Message {
+pub(crate) fn message(id: &str) -> Message {
     Message {
         id: id.to_owned(),
         kind: "ticket.opened".to_owned(),
@@ -82,7 +86,7 @@ async fn publish(broker: &dyn Broker, to: Partition, ids: &[&str]) {
     }
 }
 
-pub async fn next(consumer: &mut dyn Consumer) -> Delivery {
+pub(crate) async fn next(consumer: &mut dyn Consumer) -> Delivery {
     soon("a delivery", consumer.recv()).await.expect("the consumer is alive")
 }
 
@@ -98,7 +102,7 @@ async fn the_dead(broker: &dyn Broker, channel: Channel, count: usize) -> Vec<De
     .await
 }
 
-pub async fn what_is_published_is_consumed_in_order_and_unchanged(factory: &dyn Factory) {
+pub(crate) async fn what_is_published_is_consumed_in_order_and_unchanged(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     let ids: Vec<String> = (0..300).map(|number| format!("m{number}")).collect();
     for id in &ids {
@@ -123,7 +127,9 @@ pub async fn what_is_published_is_consumed_in_order_and_unchanged(factory: &dyn 
     assert_eq!(next(&mut *consumer).await.message, bare);
 }
 
-pub async fn one_consumer_gets_all_and_the_next_one_takes_over_in_order(factory: &dyn Factory) {
+pub(crate) async fn one_consumer_gets_all_and_the_next_one_takes_over_in_order(
+    factory: &dyn Factory,
+) {
     let broker = declared(factory, small()).await;
     let mut first = broker.consume(VOICE, 10).await.unwrap();
     publish(&*broker, VOICE, &["0", "1", "2", "3", "4", "5"]).await;
@@ -148,15 +154,15 @@ pub async fn one_consumer_gets_all_and_the_next_one_takes_over_in_order(factory:
     }
 }
 
-pub async fn what_keeps_failing_becomes_a_dead_letter_with_its_reason(factory: &dyn Factory) {
+pub(crate) async fn what_keeps_failing_becomes_a_dead_letter_with_its_reason(
+    factory: &dyn Factory,
+) {
     let broker = declared(factory, small()).await;
     publish(&*broker, CHAT, &["bad"]).await;
     let mut consumer = broker.consume(CHAT, 10).await.unwrap();
     let mut failed = 0;
     let dead = until("a dead letter", async || {
-        while let Ok(Some(delivery)) =
-            timeout(Duration::from_millis(200), consumer.recv()).await
-        {
+        while let Ok(Some(delivery)) = timeout(Duration::from_millis(200), consumer.recv()).await {
             assert_eq!(delivery.message, message("bad"));
             assert_eq!(delivery.redelivered, failed > 0);
             delivery.settle.retry().await.unwrap();
@@ -172,7 +178,7 @@ pub async fn what_keeps_failing_becomes_a_dead_letter_with_its_reason(factory: &
     assert_eq!(dead.partition, Some(CHAT));
 }
 
-pub async fn a_buried_message_is_a_dead_letter_at_once(factory: &dyn Factory) {
+pub(crate) async fn a_buried_message_is_a_dead_letter_at_once(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     publish(&*broker, CHAT, &["bad", "good"]).await;
     let mut consumer = broker.consume(CHAT, 10).await.unwrap();
@@ -189,7 +195,7 @@ pub async fn a_buried_message_is_a_dead_letter_at_once(factory: &dyn Factory) {
     assert_eq!(the_dead(&*broker, Channel::Chat, 1).await.len(), 1);
 }
 
-pub async fn a_message_that_waited_too_long_is_a_dead_letter(factory: &dyn Factory) {
+pub(crate) async fn a_message_that_waited_too_long_is_a_dead_letter(factory: &dyn Factory) {
     let ttl = [Duration::from_millis(300), Duration::from_secs(600), Duration::from_secs(600)];
     let broker = declared(factory, Config { ttl, ..small() }).await;
     publish(&*broker, VOICE, &["0", "1"]).await;
@@ -203,7 +209,7 @@ pub async fn a_message_that_waited_too_long_is_a_dead_letter(factory: &dyn Facto
     assert!(broker.dead(Channel::Chat, 10).await.unwrap().is_empty());
 }
 
-pub async fn dead_letters_are_replayed_and_dropped_by_id(factory: &dyn Factory) {
+pub(crate) async fn dead_letters_are_replayed_and_dropped_by_id(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     publish(&*broker, CHAT, &["0", "1", "2", "3"]).await;
     let mut consumer = broker.consume(CHAT, 10).await.unwrap();
@@ -226,7 +232,7 @@ pub async fn dead_letters_are_replayed_and_dropped_by_id(factory: &dyn Factory) 
     assert_eq!(broker.dead(Channel::Chat, 1).await.unwrap().len(), 1);
 }
 
-pub async fn a_full_queue_refuses_until_there_is_room(factory: &dyn Factory) {
+pub(crate) async fn a_full_queue_refuses_until_there_is_room(factory: &dyn Factory) {
     let broker = declared(factory, Config { queue_messages_max: 10, ..small() }).await;
     let mut taken = 0;
     let refused = loop {
@@ -249,7 +255,7 @@ pub async fn a_full_queue_refuses_until_there_is_room(factory: &dyn Factory) {
     until("room", async || broker.publish(CHAT, message("more")).await.ok()).await;
 }
 
-pub async fn a_log_is_read_by_everybody_from_wherever_they_like(factory: &dyn Factory) {
+pub(crate) async fn a_log_is_read_by_everybody_from_wherever_they_like(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     let channel = Channel::Tickets;
     let mut live = broker.follow(channel, LogStart::Next).await.unwrap();
@@ -285,7 +291,7 @@ pub async fn a_log_is_read_by_everybody_from_wherever_they_like(factory: &dyn Fa
     }
 }
 
-pub async fn announcements_of_one_task_stay_in_order(factory: &dyn Factory) {
+pub(crate) async fn announcements_of_one_task_stay_in_order(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     let mut reader = broker.follow(Channel::Chat, LogStart::Next).await.unwrap();
     let all: Vec<Message> = (0..400).map(|number| message(&number.to_string())).collect();
@@ -298,7 +304,7 @@ pub async fn announcements_of_one_task_stay_in_order(factory: &dyn Factory) {
     }
 }
 
-pub async fn every_member_hears_a_broadcast(factory: &dyn Factory) {
+pub(crate) async fn every_member_hears_a_broadcast(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     broker.broadcast(message("nobody listens")).await.unwrap();
     let mut members = Vec::new();
@@ -320,7 +326,7 @@ pub async fn every_member_hears_a_broadcast(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_reply_reaches_its_member_and_nobody_else(factory: &dyn Factory) {
+pub(crate) async fn a_reply_reaches_its_member_and_nobody_else(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     broker.reply("nobody", message("lost")).await.unwrap();
     let mut one = broker.replies("one").await.unwrap();
@@ -332,7 +338,7 @@ pub async fn a_reply_reaches_its_member_and_nobody_else(factory: &dyn Factory) {
     assert!(one.try_recv().is_err());
 }
 
-pub async fn without_a_topology_nothing_is_taken(factory: &dyn Factory) {
+pub(crate) async fn without_a_topology_nothing_is_taken(factory: &dyn Factory) {
     let broker = factory.fresh(small()).await;
     assert!(broker.topology().await.unwrap().iter().all(|item| item.status == "missing"));
     for outcome in [
@@ -353,7 +359,7 @@ pub async fn without_a_topology_nothing_is_taken(factory: &dyn Factory) {
     assert!(broker.publish(VOICE, message("2")).await.is_err());
 }
 
-pub async fn an_ack_that_comes_too_late_says_so(factory: &dyn Factory) {
+pub(crate) async fn an_ack_that_comes_too_late_says_so(factory: &dyn Factory) {
     let broker = declared(factory, small()).await;
     publish(&*broker, VOICE, &["0", "1", "2"]).await;
     let mut consumer = broker.consume(VOICE, 10).await.unwrap();

@@ -17,10 +17,11 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOpti
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Link, Live};
+use super::connection::{Fault, Link, Live};
 use crate::broker::BrokerError;
 
 /// Messages of a lane that wait for their confirms.
@@ -54,7 +55,11 @@ struct Job {
 
 impl Job {
     fn note(&self, error: BrokerError) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // That a channel closed tells less than why it did.
+        if trouble.is_none() || !matches!(error, BrokerError::Down(_)) {
+            *trouble = Some(error);
+        }
     }
 
     fn id(&self) -> &str {
@@ -116,7 +121,9 @@ impl Lane {
         let job = Job { outgoing, done, trouble: Arc::clone(&trouble) };
         let closed = || BrokerError::Down("closed".to_owned());
         let work = async {
-            self.queue.send(job).await.map_err(|_| closed())?;
+            // Unconstrained: tokio's budget would let a later call of the same
+            // task overtake this one.
+            unconstrained(self.queue.send(job)).await.map_err(|_| closed())?;
             confirmed.await.map_err(|_| closed())?
         };
         tokio::select! {
@@ -262,16 +269,16 @@ impl Worker {
         let publish = channel.basic_publish(exchange, key.clone(), options, body, properties);
         // It hangs while the broker is blocked, and goes on afterwards.
         let written = tokio::select! {
-            written = publish => written.map_err(|error| error.to_string()),
-            () = live.gone.cancelled() => Err("connection lost".to_owned()),
+            written = publish => written.map_err(Fault::from),
+            () = live.gone.cancelled() => Err(Fault::Lost("connection lost".to_owned())),
         };
         match written {
             Ok(confirm) => {
                 self.flying.push_back(Flight { job, confirm, since: Instant::now() });
                 Ok(())
             }
-            Err(why) => {
-                job.note(BrokerError::Down(why));
+            Err(fault) => {
+                job.note(fault.into());
                 self.backlog.push_front(job);
                 Err(())
             }
@@ -316,7 +323,7 @@ impl Worker {
                     }
                     None => Some(BrokerError::Down("refused by the broker".to_owned())),
                 },
-                Err(error) => Some(BrokerError::Down(error.to_string())),
+                Err(error) => Some(Fault::from(error).into()),
             };
             match trouble {
                 Some(trouble) => {
