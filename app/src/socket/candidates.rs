@@ -1,9 +1,9 @@
 //! Where to connect, and how long to wait before it.
 
 /// The shortest wait before a new attempt, in milliseconds.
-pub const WAIT_MS_MIN: u64 = 200;
+pub(super) const WAIT_MS_MIN: u64 = 200;
 /// The longest wait before a new attempt, in milliseconds.
-pub const WAIT_MS_MAX: u64 = 10_000;
+pub(super) const WAIT_MS_MAX: u64 = 10_000;
 
 /// Aggregators in the order to try them.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +57,12 @@ impl Candidates {
 
 /// A small generator of random numbers: for spreading reconnects, nothing else.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
     /// The same seed, the same numbers.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
@@ -75,7 +75,7 @@ impl Dice {
 
     /// How long to wait before attempt `attempt`, from 0: full jitter under a
     /// ceiling that doubles.
-    pub fn wait_ms(&mut self, attempt: u32) -> u64 {
+    pub(super) fn wait_ms(&mut self, attempt: u32) -> u64 {
         let ceiling = (2 * WAIT_MS_MIN << attempt.min(16)).min(WAIT_MS_MAX);
         WAIT_MS_MIN + self.roll() % (ceiling - WAIT_MS_MIN + 1)
     }

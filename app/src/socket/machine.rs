@@ -413,8 +413,7 @@ impl Machine {
                 self.cursors.entry(channel).or_insert(cursor);
             } else {
                 lost = true;
-                self.cursors
-                    .insert(channel, Cursor { epoch: report.epoch, offset: report.offset });
+                self.cursors.insert(channel, Cursor { epoch: report.epoch, offset: report.offset });
             }
         }
         if lost {
@@ -433,13 +432,7 @@ impl Machine {
         out.push(Output::Snapshot(self.snapshots));
     }
 
-    fn reply(
-        &mut self,
-        id: CommandId,
-        error: Option<ReplyError>,
-        now: u64,
-        out: &mut Vec<Output>,
-    ) {
+    fn reply(&mut self, id: CommandId, error: Option<ReplyError>, now: u64, out: &mut Vec<Output>) {
         let Settled::Answered { error, elapsed_ms } = self.outbox.reply(id, error, now) else {
             return;
         };
@@ -465,8 +458,7 @@ impl Machine {
             return;
         }
         self.stay_away(out);
-        let signed_out =
-            [CloseCode::Unauthenticated, CloseCode::TokenExpired].map(CloseCode::code);
+        let signed_out = [CloseCode::Unauthenticated, CloseCode::TokenExpired].map(CloseCode::code);
         if signed_out.contains(&code) {
             out.push(Output::SignIn);
         }
@@ -493,8 +485,7 @@ impl Machine {
             out.extend(self.next.take().map(|next| Output::Close(next.id)));
         }
         let Some(link) = &self.link else { return };
-        let patience =
-            if link.welcomed { 2 * self.heartbeat_ms + 500 } else { OPEN_TIMEOUT_MS };
+        let patience = if link.welcomed { 2 * self.heartbeat_ms + 500 } else { OPEN_TIMEOUT_MS };
         if now > link.heard_at + patience {
             self.reconnect(now, out);
         } else if link.welcomed {

@@ -159,7 +159,8 @@ fn codes_tell_whether_to_come_back() {
     for code in CloseCode::ALL.iter().map(|code| code.code()) {
         let mut machine = live();
         let out = machine.step(Input::Closed(1, code), 50);
-        let back = machine.step(Input::Tick, 50_000).iter().any(|one| matches!(one, Output::Open(..)));
+        let back =
+            machine.step(Input::Tick, 50_000).iter().any(|one| matches!(one, Output::Open(..)));
         assert_eq!(back, code < 4500, "{code}");
         assert_eq!(out.contains(&Output::SignIn), code == 4501 || code == 4503, "{code}");
     }
@@ -190,12 +191,8 @@ fn silence_for_two_heartbeats_ends_the_line() {
 #[test]
 fn a_move_opens_the_new_line_first_and_nobody_sees_it() {
     let mut machine = live();
-    let out = says(
-        &mut machine,
-        1,
-        ServerFrame::Migrate { to: "new".into(), deadline_ms: 5_000 },
-        100,
-    );
+    let out =
+        says(&mut machine, 1, ServerFrame::Migrate { to: "new".into(), deadline_ms: 5_000 }, 100);
     assert_eq!(out, [Output::Open(2, "new".into())]);
     let _ = machine.step(Input::Opened(2), 110);
     assert_eq!(events(&says(&mut machine, 1, event(11), 111)), [11], "the old one still counts");

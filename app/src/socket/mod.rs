@@ -10,5 +10,5 @@ mod store;
 
 pub use candidates::Candidates;
 #[cfg(feature = "browser")]
-pub use driver::start;
+pub use driver::{Feed, Handle, start};
 pub use machine::{Machine, Status};

@@ -108,12 +108,7 @@ impl Outbox {
             .collect()
     }
 
-    pub(super) fn reply(
-        &mut self,
-        id: CommandId,
-        error: Option<ReplyError>,
-        now: u64,
-    ) -> Settled {
+    pub(super) fn reply(&mut self, id: CommandId, error: Option<ReplyError>, now: u64) -> Settled {
         let Some(at) = self.0.iter().position(|one| one.id == id) else { return Settled::Nothing };
         let one = &mut self.0[at];
         let elapsed_ms = one.sent_at.map(|sent_at| now.saturating_sub(sent_at));

@@ -126,9 +126,10 @@ mod tests {
             Action::Reply => AgentCommand::SendMessage { interaction_id, text: "hi".into() },
             Action::EndChat | Action::FinishChat => AgentCommand::EndChat { interaction_id },
             Action::Comment => AgentCommand::CommentTicket { interaction_id, body: "hi".into() },
-            Action::AssignMe | Action::Assign => {
-                AgentCommand::Assign { interaction_id, agent: Some("ana".parse().expect("a login")) }
-            }
+            Action::AssignMe | Action::Assign => AgentCommand::Assign {
+                interaction_id,
+                agent: Some("ana".parse().expect("a login")),
+            },
             Action::Status => {
                 AgentCommand::SetStatus { interaction_id, status: TicketStatus::Pending }
             }
@@ -298,9 +299,7 @@ mod tests {
                 )
             })
         };
-        let can = |at: usize| {
-            actions(&after(&histories[at]).expect("a call"), &me, Role::Agent)
-        };
+        let can = |at: usize| actions(&after(&histories[at]).expect("a call"), &me, Role::Agent);
         assert_eq!(can(0), [Action::Answer]);
         assert_eq!(can(1), [Action::Answer, Action::Reject]);
         assert_eq!(can(4), []);

@@ -109,7 +109,8 @@ fn on(row: &Interaction, channel: Option<Channel>) -> bool {
 /// What the list shows, last changed first.
 #[must_use]
 pub fn select<'a>(desk: &'a Desk, filter: &Filter) -> Vec<&'a Interaction> {
-    let words: Vec<String> = filter.text.to_lowercase().split_whitespace().map(Into::into).collect();
+    let words: Vec<String> =
+        filter.text.to_lowercase().split_whitespace().map(Into::into).collect();
     let mut rows: Vec<_> = desk
         .rows
         .values()
@@ -192,9 +193,8 @@ mod tests {
     fn every_word_of_a_search_has_to_be_somewhere() {
         let mut desk = Desk::default();
         let _ = ticket(&mut desk, "7", 1);
-        let found = |text: &str| {
-            select(&desk, &Filter { text: text.into(), ..Filter::default() }).len()
-        };
+        let found =
+            |text: &str| select(&desk, &Filter { text: text.into(), ..Filter::default() }).len();
         assert_eq!(found("zoe sum BILLING"), 1);
         assert_eq!(found("invoice 8"), 0);
         assert_eq!(found("  "), 1);

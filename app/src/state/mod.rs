@@ -63,6 +63,8 @@ pub struct Desk {
     pub rows: BTreeMap<InteractionId, Interaction>,
     /// Everybody.
     pub agents: Vec<AgentView>,
+    /// The one on the screen.
+    pub open: Option<InteractionId>,
     /// Timelines, last opened first, at most [`THREADS_MAX`].
     pub threads: VecDeque<Thread>,
     /// Commands without an answer, or with a bad one.

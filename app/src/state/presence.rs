@@ -29,8 +29,7 @@ pub(super) fn signal(desk: &mut Desk, signal: Signal, now: Timestamp) {
                 let until = now.plus(Duration::from_millis(VIEWING_MS));
                 note(&mut desk.viewing, Passing { interaction: interaction_id, agent, until });
             } else {
-                desk.viewing
-                    .retain(|one| one.interaction != interaction_id || one.agent != agent);
+                desk.viewing.retain(|one| one.interaction != interaction_id || one.agent != agent);
             }
         }
         Signal::Presence { agent, presence, reason, since } => {

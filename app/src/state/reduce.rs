@@ -1,12 +1,16 @@
 //! Inputs and what they change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use domain::{CommandId, Interaction, InteractionId, Recorded, Timestamp, apply};
 use protocol::{AgentView, InteractionDetail, Principal, ReplyError, Signal};
 
 use super::outgoing::{self, Outgoing};
 use super::{Desk, ENTRIES_MAX, NOTICES_MAX, ROWS_MAX, THREADS_MAX, Thread, presence};
+
+/// So many interactions are looked at one by one after continuity was lost;
+/// more are let go until they show again.
+const RELOADS_MAX: usize = 50;
 
 /// What arrives.
 #[derive(Clone, Debug)]
@@ -17,6 +21,11 @@ pub enum Input {
     Agents(Vec<AgentView>),
     /// A page of a snapshot.
     List(Vec<Interaction>),
+    /// All that is open, read after continuity was lost: what was open before
+    /// and isn't among it has to be looked at.
+    Open(Vec<Interaction>),
+    /// This one is on the screen from here on.
+    Show(Option<InteractionId>),
     /// An interaction's snapshot.
     Detail(Box<InteractionDetail>),
     /// There is no such interaction for this agent.
@@ -66,6 +75,8 @@ pub fn reduce(desk: &mut Desk, input: Input) -> Vec<Effect> {
             }
             bound_rows(desk);
         }
+        Input::Open(rows) => put_open(desk, rows, &mut effects),
+        Input::Show(id) => show(desk, id),
         Input::Detail(detail) => put_detail(desk, *detail, &mut effects),
         Input::Missing(id) => {
             desk.rows.remove(&id);
@@ -91,6 +102,29 @@ fn put_row(desk: &mut Desk, row: Interaction) {
     }
 }
 
+fn put_open(desk: &mut Desk, rows: Vec<Interaction>, effects: &mut Vec<Effect>) {
+    let found: BTreeSet<_> = rows.iter().map(|row| row.id).collect();
+    let lost = desk.rows.values().filter(|row| !row.stage.is_over() && !found.contains(&row.id));
+    let mut lost: Vec<_> = lost.map(|row| row.id).collect();
+    for id in lost.split_off(lost.len().min(RELOADS_MAX)) {
+        desk.rows.remove(&id);
+    }
+    effects.extend(lost.into_iter().map(Effect::Load));
+    for row in rows {
+        put_row(desk, row);
+    }
+    bound_rows(desk);
+}
+
+fn show(desk: &mut Desk, id: Option<InteractionId>) {
+    desk.open = id;
+    if let Some(at) = desk.threads.iter().position(|thread| Some(thread.id) == id)
+        && let Some(thread) = desk.threads.remove(at)
+    {
+        desk.threads.push_front(thread);
+    }
+}
+
 /// Lets go of what was over longest ago, then of what lay still longest; never
 /// of an open timeline.
 fn bound_rows(desk: &mut Desk) {
@@ -111,35 +145,40 @@ fn bound_rows(desk: &mut Desk) {
 fn put_detail(desk: &mut Desk, detail: InteractionDetail, effects: &mut Vec<Effect>) {
     let InteractionDetail { interaction, timeline, related, .. } = detail;
     let id = interaction.id;
-    let mut thread = Thread {
-        id,
-        version: interaction.version,
-        entries: VecDeque::from(timeline),
-        related: related.clone(),
-    };
-    // What came by the socket while the snapshot was on its way.
-    if let Some(at) = desk.threads.iter().position(|known| known.id == id) {
-        let known = desk.threads.remove(at);
+    if desk.missing == Some(id) {
+        desk.missing = None;
+    }
+    let known = desk.threads.iter().position(|known| known.id == id);
+    if known.is_some() || desk.open == Some(id) {
+        let mut thread = Thread {
+            id,
+            version: interaction.version,
+            entries: VecDeque::from(timeline),
+            related: related.clone(),
+        };
+        // What came by the socket while the snapshot was on its way.
+        let known = known.and_then(|at| desk.threads.remove(at));
         for entry in known.into_iter().flat_map(|known| known.entries) {
             if entry.version == Some(thread.version + 1) {
                 thread.version += 1;
                 thread.entries.push_back(entry);
             }
         }
+        if desk.rows.get(&id).is_some_and(|row| row.version > thread.version) {
+            effects.push(Effect::Load(id));
+        }
+        bound(&mut thread.entries, ENTRIES_MAX);
+        outgoing::seen(desk, &thread);
+        if desk.open == Some(id) {
+            desk.threads.push_front(thread);
+        } else {
+            desk.threads.push_back(thread);
+        }
+        desk.threads.truncate(THREADS_MAX);
     }
     put_row(desk, interaction);
     for row in related {
         put_row(desk, row);
-    }
-    if desk.rows.get(&id).is_some_and(|row| row.version > thread.version) {
-        effects.push(Effect::Load(id));
-    }
-    bound(&mut thread.entries, ENTRIES_MAX);
-    outgoing::seen(desk, &thread);
-    desk.threads.push_front(thread);
-    desk.threads.truncate(THREADS_MAX);
-    if desk.missing == Some(id) {
-        desk.missing = None;
     }
     bound_rows(desk);
 }
@@ -265,6 +304,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_is_older_than_the_events_takes_nothing_back() {
         let mut desk = Desk::default();
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
         let _ = reduce(&mut desk, Input::Detail(Box::new(detail(2))));
         let _ = reduce(&mut desk, event("a", 3, says("three")));
         let effects = reduce(&mut desk, Input::Detail(Box::new(detail(2))));
@@ -279,6 +319,7 @@ mod tests {
         let _ = reduce(&mut desk, event("a", 1, started()));
         let _ = reduce(&mut desk, event("a", 2, says("two")));
         let _ = reduce(&mut desk, event("a", 3, says("three")));
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
         let effects = reduce(&mut desk, Input::Detail(Box::new(detail(2))));
         assert_eq!(effects, [Effect::Load(id("a"))]);
         assert_eq!(reduce(&mut desk, Input::Detail(Box::new(detail(3)))), []);
@@ -288,6 +329,7 @@ mod tests {
     #[test]
     fn timelines_and_rows_stay_within_their_bounds() {
         let mut desk = Desk::default();
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
         let _ = reduce(&mut desk, Input::Detail(Box::new(detail(1))));
         for version in 2..=ENTRIES_MAX as u64 + 50 {
             let _ = reduce(&mut desk, event("a", version, says("x")));
@@ -315,12 +357,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_open_and_is_not_in_a_new_snapshot_is_looked_at() {
+        let mut desk = Desk::default();
+        let _ = reduce(&mut desk, event("a", 1, started()));
+        let _ = reduce(&mut desk, event("b", 1, started()));
+        let rows = vec![desk.rows[&id("a")].clone()];
+        assert_eq!(reduce(&mut desk, Input::Open(rows)), [Effect::Load(id("b"))]);
+        assert_eq!(reduce(&mut desk, Input::Detail(Box::new(detail(1)))), []);
+        assert!(desk.threads.is_empty(), "only what is on the screen gets a timeline");
+    }
+
+    #[test]
     fn what_is_missing_is_gone_until_it_is_seen_again() {
         let mut desk = Desk::default();
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
         let _ = reduce(&mut desk, Input::Detail(Box::new(detail(1))));
         let _ = reduce(&mut desk, Input::Missing(id("a")));
         assert!(desk.rows.is_empty() && desk.threads.is_empty());
         assert_eq!(desk.missing, Some(id("a")));
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
         let _ = reduce(&mut desk, Input::Detail(Box::new(detail(1))));
         assert_eq!(desk.missing, None);
     }
