@@ -3,6 +3,8 @@
 //! Built three ways: `ssr` in the server, `hydrate` for the page it serves,
 //! `csr` for `trunk serve`. Without any of them only the pure parts are there.
 
+#![recursion_limit = "256"]
+
 #[cfg(any(feature = "ssr", feature = "browser"))]
 pub mod api;
 #[cfg(any(feature = "ssr", feature = "browser"))]

@@ -40,6 +40,7 @@ pub(super) fn TopBar() -> impl IntoView {
             <SignOutButton/>
         </header>
     }
+    .into_any()
 }
 
 fn toggle_theme() {
@@ -76,6 +77,7 @@ fn Notice() -> impl IntoView {
             }}
         </div>
     }
+    .into_any()
 }
 
 fn pill(status: Status) -> (&'static str, String) {
@@ -100,6 +102,7 @@ fn Pill() -> impl IntoView {
             {move || pill(ui.status.get()).1}
         </span>
     }
+    .into_any()
 }
 
 fn presence_label(presence: Presence) -> &'static str {
@@ -150,6 +153,7 @@ fn PresenceSelect() -> impl IntoView {
             <span class="presence-since">{move || mine.get().map(|(_, since, _)| ui.ago(since))}</span>
         </label>
     }
+    .into_any()
 }
 
 #[component]
@@ -171,4 +175,5 @@ fn SignOutButton() -> impl IntoView {
             </button>
         </ActionForm>
     }
+    .into_any()
 }

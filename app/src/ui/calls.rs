@@ -23,6 +23,7 @@ pub(super) fn CallBar() -> impl IntoView {
                     {calls.into_iter().map(|id| view! { <Call id=id/> }).collect_view()}
                 </section>
             }
+            .into_any()
         })
     }
 }
@@ -78,6 +79,7 @@ fn Call(id: InteractionId) -> impl IntoView {
             <span class="call-buttons">{buttons}</span>
         </div>
     }
+    .into_any()
 }
 
 #[component]
@@ -94,6 +96,7 @@ pub(super) fn Offers() -> impl IntoView {
             </For>
         </section>
     }
+    .into_any()
 }
 
 /// How much of an offer's time is left, of 100; a full ring is half a minute.
@@ -154,4 +157,5 @@ fn OfferCard(id: InteractionId) -> impl IntoView {
             </div>
         </article>
     }
+    .into_any()
 }

@@ -110,4 +110,5 @@ pub(super) fn Composer(id: InteractionId) -> impl IntoView {
             </div>
         </form>
     }
+    .into_any()
 }

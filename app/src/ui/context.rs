@@ -29,10 +29,12 @@ pub(super) fn ContextPane() -> impl IntoView {
                         <Journey id=id/>
                         <Related id=id/>
                     }
+                    .into_any()
                 })
             }}
         </aside>
     }
+    .into_any()
 }
 
 fn fact(name: &'static str, value: Option<String>) -> Option<impl IntoView> {
@@ -51,16 +53,19 @@ fn Person(id: InteractionId) -> impl IntoView {
             let name = title(row);
             let initial =
                 name.chars().find(|c| c.is_alphanumeric()).map(|c| c.to_uppercase().to_string());
-            Some(view! {
-                <section class="person">
-                    <span class="avatar" aria-hidden="true">{initial}</span>
-                    <h2>{name}</h2>
-                    <dl>
-                        {fact("Email", contact.email)}
-                        {fact("Phone", contact.phone.or_else(|| row.from.clone()))}
-                    </dl>
-                </section>
-            })
+            Some(
+                view! {
+                    <section class="person">
+                        <span class="avatar" aria-hidden="true">{initial}</span>
+                        <h2>{name}</h2>
+                        <dl>
+                            {fact("Email", contact.email)}
+                            {fact("Phone", contact.phone.or_else(|| row.from.clone()))}
+                        </dl>
+                    </section>
+                }
+                .into_any(),
+            )
         })
     }
 }
@@ -91,6 +96,7 @@ fn Facts(id: InteractionId) -> impl IntoView {
             <dl>{move || row.with(|row| row.as_ref().map(facts))}</dl>
         </section>
     }
+    .into_any()
 }
 
 #[component]
@@ -133,6 +139,7 @@ fn Tags(id: InteractionId) -> impl IntoView {
             </form>
         </section>
     }
+    .into_any()
 }
 
 /// What brought the chosen entry about, and when.
@@ -159,6 +166,7 @@ fn Journey(id: InteractionId) -> impl IntoView {
                     </dl>
                 </section>
             }
+            .into_any()
         })
     }
 }
@@ -201,6 +209,7 @@ fn Related(id: InteractionId) -> impl IntoView {
                     <ul class="related">{related.into_iter().map(item).collect_view()}</ul>
                 </section>
             }
+            .into_any()
         })
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn Choice(
             {label}
         </option>
     }
+    .into_any()
 }
 
 /// Reads the choice and puts the select back to what is until the server says so.
@@ -124,6 +125,7 @@ pub(super) fn ActionButton(
             {label}
         </button>
     }
+    .into_any()
 }
 
 /// The bar above the timeline.
@@ -195,6 +197,7 @@ fn StatusSelect(id: InteractionId, current: Memo<Option<Interaction>>) -> impl I
             </select>
         </label>
     }
+    .into_any()
 }
 
 #[component]
@@ -224,6 +227,7 @@ fn PrioritySelect(id: InteractionId, current: Memo<Option<Interaction>>) -> impl
             </select>
         </label>
     }
+    .into_any()
 }
 
 #[component]
@@ -281,6 +285,7 @@ fn AgentSelect(
             </select>
         </label>
     }
+    .into_any()
 }
 
 const SNOOZES: [(&str, u64); 4] =
@@ -312,4 +317,5 @@ fn SnoozeSelect(id: InteractionId) -> impl IntoView {
             </select>
         </label>
     }
+    .into_any()
 }

@@ -92,6 +92,7 @@ pub(super) fn SignInPage() -> impl IntoView {
             </div>
         </main>
     }
+    .into_any()
 }
 
 /// `/setup`
@@ -143,4 +144,5 @@ pub(super) fn SetupPage() -> impl IntoView {
             </div>
         </main>
     }
+    .into_any()
 }

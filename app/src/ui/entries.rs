@@ -58,6 +58,7 @@ pub(super) fn Timeline(id: InteractionId) -> impl IntoView {
             }}
         </div>
     }
+    .into_any()
 }
 
 #[component]
@@ -109,6 +110,7 @@ fn Entry(entry: Recorded) -> impl IntoView {
             }}
         </li>
     }
+    .into_any()
 }
 
 #[component]
@@ -139,6 +141,7 @@ fn Waiting(one: Outgoing) -> impl IntoView {
             <p class="bubble">{text}</p>
         </li>
     }
+    .into_any()
 }
 
 #[component]
@@ -150,4 +153,5 @@ fn Again(id: CommandId, again: bool) -> impl IntoView {
         })}
         <button class="link" type="button" on:click=move |_| ui.tell(Tell::Dismiss(id))>"Discard"</button>
     }
+    .into_any()
 }

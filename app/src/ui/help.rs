@@ -53,4 +53,5 @@ pub(super) fn Help() -> impl IntoView {
             </form>
         </dialog>
     }
+    .into_any()
 }

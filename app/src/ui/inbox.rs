@@ -66,6 +66,7 @@ pub(super) fn Inbox() -> impl IntoView {
             {page}
         </Suspense>
     }
+    .into_any()
 }
 
 #[component]
@@ -79,6 +80,7 @@ fn Broken(error: DeskError) -> impl IntoView {
             </div>
         </main>
     }
+    .into_any()
 }
 
 #[component]
@@ -105,6 +107,7 @@ fn DeskPage(boot: Boot) -> impl IntoView {
             <Help/>
         </div>
     }
+    .into_any()
 }
 
 /// What goes on while the page is there: the socket, the seconds, the keys.
@@ -201,4 +204,5 @@ fn Rail() -> impl IntoView {
             </button>
         </nav>
     }
+    .into_any()
 }

@@ -45,6 +45,7 @@ pub(super) fn ListPane() -> impl IntoView {
             <Rows/>
         </section>
     }
+    .into_any()
 }
 
 /// Where there is no rail.
@@ -63,6 +64,7 @@ fn ChannelTabs() -> impl IntoView {
             {tab(Some(Channel::Chat), "Chats")} {tab(Some(Channel::Tickets), "Tickets")}
         </nav>
     }
+    .into_any()
 }
 
 #[component]
@@ -129,6 +131,7 @@ fn Rows() -> impl IntoView {
             }}
         </div>
     }
+    .into_any()
 }
 
 fn empty(filter: &Filter) -> &'static str {
@@ -262,4 +265,5 @@ fn Row(id: InteractionId) -> impl IntoView {
             </a>
         </li>
     }
+    .into_any()
 }

@@ -35,6 +35,7 @@ pub(super) fn ThreadPane() -> impl IntoView {
             }}
         </main>
     }
+    .into_any()
 }
 
 /// Tells colleagues what is looked at, for as long as it is.
@@ -137,6 +138,7 @@ fn ThreadOf(id: InteractionId) -> impl IntoView {
             <Composer id=id/>
         </article>
     }
+    .into_any()
 }
 
 #[component]
@@ -187,6 +189,7 @@ fn Typing(id: InteractionId) -> impl IntoView {
             }}
         </p>
     }
+    .into_any()
 }
 
 /// A refusal in plain words.
