@@ -65,3 +65,16 @@ pub trait Desk: Send + Sync {
     /// Every agent.
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError>;
 }
+
+/// What breaks on the way between page and server is told as "can't answer right now".
+impl leptos::server_fn::error::FromServerFnError for DeskError {
+    type Encoder = leptos::server_fn::codec::JsonEncoding;
+
+    fn from_server_fn_error(error: leptos::server_fn::error::ServerFnErrorErr) -> Self {
+        use leptos::server_fn::error::ServerFnErrorErr as Broken;
+        match error {
+            Broken::Args(detail) | Broken::MissingArg(detail) => Self::Invalid(detail),
+            _ => Self::Unavailable,
+        }
+    }
+}

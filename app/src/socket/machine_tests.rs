@@ -1,0 +1,315 @@
+//! Sessions as scripts: what happens, and what the client does.
+
+use domain::{Event, EventId, NoticeLevel, Role, SessionId};
+use protocol::Principal;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+fn machine() -> Machine {
+    let cursors = BTreeMap::from([(Channel::Chat, cursor("e", 10))]);
+    Machine::new(1, Candidates::new(vec!["own".into(), "other".into()]), cursors)
+}
+
+fn cursor(epoch: &str, offset: u64) -> Cursor {
+    Cursor { epoch: epoch.into(), offset }
+}
+
+fn welcome(recovered: bool, offset: u64, replayed: u64) -> ServerFrame {
+    let report = CursorReport { epoch: "e".into(), offset, recovered, replayed };
+    ServerFrame::Welcome {
+        session: SessionId(Uuid::nil()),
+        aggregator: "a".into(),
+        principal: Principal {
+            id: Uuid::nil(),
+            login: "ana".parse().expect("a login"),
+            name: "Ana".into(),
+            role: Role::Agent,
+        },
+        heartbeat_ms: 1_000,
+        streams: BTreeMap::from([(Channel::Chat, report)]),
+        peers: vec!["peer".into()],
+    }
+}
+
+fn event(offset: u64) -> ServerFrame {
+    ServerFrame::Event {
+        channel: Channel::Chat,
+        offset,
+        event: Box::new(Recorded {
+            id: EventId(Uuid::from_u128(offset.into())),
+            cause: Uuid::nil(),
+            at: Timestamp::from_millis(0),
+            interaction_id: None,
+            version: None,
+            trace: None,
+            integration: None,
+            distribution: None,
+            event: Event::Notice { text: String::new(), level: NoticeLevel::Info },
+        }),
+    }
+}
+
+fn ping(sent: u64) -> ServerFrame {
+    ServerFrame::Ping {
+        at: Timestamp::from_millis(0),
+        sent: BTreeMap::from([(Channel::Chat, sent)]),
+    }
+}
+
+fn says(machine: &mut Machine, link: LinkId, frame: ServerFrame, now: u64) -> Vec<Output> {
+    machine.step(Input::Frame(link, Box::new(frame)), now)
+}
+
+fn live() -> Machine {
+    let mut machine = machine();
+    let _ = machine.step(Input::Start, 0);
+    let _ = machine.step(Input::Opened(1), 10);
+    let _ = says(&mut machine, 1, welcome(true, 10, 0), 34);
+    machine
+}
+
+fn events(out: &[Output]) -> Vec<u128> {
+    out.iter()
+        .filter_map(|one| match one {
+            Output::Event(event) => Some(event.id.0.as_u128()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn frames(out: &[Output]) -> Vec<&ClientFrame> {
+    out.iter()
+        .filter_map(|one| match one {
+            Output::Send(_, frame) => Some(&**frame),
+            _ => None,
+        })
+        .collect()
+}
+
+fn id(n: u128) -> CommandId {
+    CommandId(Uuid::from_u128(n))
+}
+
+fn command(n: u128, deadline_ms: Option<u64>) -> Input {
+    Input::Command { id: id(n), command: json!({"type":"take"}), deadline_ms }
+}
+
+fn reply(n: u128, error: Option<ReplyError>) -> ServerFrame {
+    ServerFrame::Reply { id: id(n), ok: error.is_none().then(|| json!({})), error }
+}
+
+#[test]
+fn it_says_hello_with_its_cursors_and_is_live_after_the_welcome() {
+    let mut machine = machine();
+    let out = machine.step(Input::Start, 0);
+    assert_eq!(out, [Output::Open(1, "own".into()), Output::Status(Status::Connecting)]);
+    let out = machine.step(Input::Opened(1), 10);
+    assert!(matches!(
+        frames(&out)[..],
+        [ClientFrame::Hello { resume, .. }] if resume[&Channel::Chat] == cursor("e", 10)
+    ));
+    let out = says(&mut machine, 1, welcome(true, 10, 0), 34);
+    assert_eq!(out, [Output::Status(Status::Live(Some(24)))]);
+}
+
+#[test]
+fn events_are_given_out_once_and_counted_down_while_catching_up() {
+    let mut machine = machine();
+    let _ = machine.step(Input::Start, 0);
+    let _ = machine.step(Input::Opened(1), 0);
+    let out = says(&mut machine, 1, welcome(true, 12, 2), 0);
+    assert!(out.contains(&Output::Status(Status::CatchingUp(2))));
+    let out = says(&mut machine, 1, event(11), 1);
+    assert_eq!(events(&out), [11]);
+    assert!(out.contains(&Output::Status(Status::CatchingUp(1))));
+    let out = says(&mut machine, 1, event(11), 1);
+    assert_eq!(events(&out), [0_u128; 0], "a repeat");
+    assert_eq!(events(&says(&mut machine, 1, event(15), 2)), [15], "offsets may skip");
+    assert_eq!(machine.positions()[&Channel::Chat], 15);
+}
+
+#[test]
+fn a_closed_line_comes_back_at_the_next_live_peer_and_resumes() {
+    let mut machine = live();
+    let _ = says(&mut machine, 1, event(11), 40);
+    let out = machine.step(Input::Closed(1, 1006), 50);
+    assert_eq!(out, [Output::Status(Status::Reconnecting)]);
+    assert_eq!(machine.step(Input::Tick, 51), []);
+    let out = machine.step(Input::Tick, 50 + 400);
+    assert_eq!(out, [Output::Open(2, "peer".into())]);
+    let out = machine.step(Input::Opened(2), 460);
+    assert!(matches!(
+        frames(&out)[..],
+        [ClientFrame::Hello { resume, .. }] if resume[&Channel::Chat].offset == 11
+    ));
+}
+
+#[test]
+fn a_tab_that_becomes_visible_does_not_wait() {
+    let mut machine = live();
+    let _ = machine.step(Input::Closed(1, 4000), 50);
+    let out = machine.step(Input::Wake, 51);
+    assert!(matches!(out[..], [Output::Open(2, _)]));
+}
+
+#[test]
+fn codes_tell_whether_to_come_back() {
+    for code in CloseCode::ALL.iter().map(|code| code.code()) {
+        let mut machine = live();
+        let out = machine.step(Input::Closed(1, code), 50);
+        let back =
+            machine.step(Input::Tick, 50_000).iter().any(|one| matches!(one, Output::Open(..)));
+        assert_eq!(back, code < 4500, "{code}");
+        assert_eq!(out.contains(&Output::SignIn), code == 4501 || code == 4503, "{code}");
+    }
+}
+
+#[test]
+fn a_ping_is_answered_with_positions_and_a_missed_event_shows() {
+    let mut machine = live();
+    let _ = says(&mut machine, 1, event(11), 40);
+    let out = says(&mut machine, 1, ping(1), 50);
+    assert!(matches!(
+        frames(&out)[..],
+        [ClientFrame::Pong { positions }] if positions[&Channel::Chat] == 11
+    ));
+    let out = says(&mut machine, 1, ping(2), 60);
+    assert!(out.contains(&Output::Close(1)), "one event went missing");
+    assert!(out.contains(&Output::Status(Status::Reconnecting)));
+}
+
+#[test]
+fn silence_for_two_heartbeats_ends_the_line() {
+    let mut machine = live();
+    assert_eq!(machine.step(Input::Tick, 2_000), []);
+    let out = machine.step(Input::Tick, 2_600);
+    assert!(out.contains(&Output::Close(1)));
+}
+
+#[test]
+fn a_move_opens_the_new_line_first_and_nobody_sees_it() {
+    let mut machine = live();
+    let out =
+        says(&mut machine, 1, ServerFrame::Migrate { to: "new".into(), deadline_ms: 5_000 }, 100);
+    assert_eq!(out, [Output::Open(2, "new".into())]);
+    let _ = machine.step(Input::Opened(2), 110);
+    assert_eq!(events(&says(&mut machine, 1, event(11), 111)), [11], "the old one still counts");
+    let out = says(&mut machine, 2, welcome(true, 11, 1), 120);
+    assert!(out.contains(&Output::Close(1)));
+    assert!(!out.contains(&Output::Status(Status::Reconnecting)));
+    let out = says(&mut machine, 2, event(11), 121);
+    assert_eq!(events(&out), [0_u128; 0], "it came by the old one");
+    assert_eq!(events(&says(&mut machine, 2, event(12), 122)), [12]);
+    assert_eq!(machine.step(Input::Closed(1, 4000), 130), []);
+}
+
+#[test]
+fn a_move_whose_old_line_breaks_goes_on_as_the_only_one() {
+    let mut machine = live();
+    let migrate = ServerFrame::Migrate { to: "new".into(), deadline_ms: 5_000 };
+    let _ = says(&mut machine, 1, migrate, 100);
+    let _ = machine.step(Input::Closed(1, 4000), 101);
+    let _ = machine.step(Input::Opened(2), 110);
+    let out = says(&mut machine, 2, welcome(true, 10, 0), 120);
+    assert_eq!(out, [Output::Status(Status::Live(Some(10)))]);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_read_from_a_snapshot() {
+    let mut machine = machine();
+    let _ = machine.step(Input::Start, 0);
+    let _ = machine.step(Input::Opened(1), 0);
+    let out = says(&mut machine, 1, welcome(false, 50, 0), 0);
+    assert!(out.contains(&Output::Snapshot(1)));
+    assert!(out.contains(&Output::Status(Status::CatchingUp(0))));
+    let out = says(
+        &mut machine,
+        1,
+        ServerFrame::Gap { channel: Channel::Chat, epoch: "e".into(), offset: 60 },
+        1,
+    );
+    assert_eq!(out, [Output::Snapshot(2)]);
+    assert_eq!(machine.step(Input::Snapshotted(1), 2), [], "read before the gap");
+    let out = machine.step(Input::Snapshotted(2), 3);
+    assert!(matches!(out[..], [Output::Status(Status::Live(_))]));
+    assert_eq!(machine.positions()[&Channel::Chat], 60);
+}
+
+#[test]
+fn a_command_is_sent_again_under_the_same_id_until_its_reply() {
+    let mut machine = live();
+    let _ = machine.step(Input::Closed(1, 1006), 50);
+    assert_eq!(frames(&machine.step(command(7, None), 60)).len(), 0, "it waits");
+    let _ = machine.step(Input::Wake, 70);
+    let _ = machine.step(Input::Opened(2), 80);
+    let out = says(&mut machine, 2, welcome(true, 10, 0), 90);
+    assert!(matches!(frames(&out)[..], [ClientFrame::Command { id: sent, .. }] if *sent == id(7)));
+    let _ = machine.step(Input::Closed(2, 1006), 95);
+    let _ = machine.step(Input::Wake, 96);
+    let _ = machine.step(Input::Opened(3), 97);
+    let out = says(&mut machine, 3, welcome(true, 10, 0), 100);
+    assert_eq!(frames(&out).len(), 1);
+    let out = says(&mut machine, 3, reply(7, None), 130);
+    assert!(out.contains(&Output::Answered(id(7), None)) && out.contains(&Output::Forget(id(7))));
+    assert!(out.contains(&Output::Status(Status::Live(Some(30)))), "timed by the command");
+    assert_eq!(says(&mut machine, 3, reply(7, None), 131), []);
+}
+
+#[test]
+fn a_deadline_without_an_answer_fails_and_a_retry_keeps_the_id() {
+    let mut machine = live();
+    let _ = machine.step(command(7, Some(1_000)), 100);
+    let _ = says(&mut machine, 1, ping(0), 2_000);
+    let _ = says(&mut machine, 1, ping(0), 4_000);
+    let _ = says(&mut machine, 1, ping(0), 6_000);
+    let out = machine.step(Input::Tick, 6_100);
+    assert!(matches!(&out[..], [Output::Answered(failed, Some(_)), ..] if *failed == id(7)));
+    let out = machine.step(Input::Retry(id(7)), 6_200);
+    assert!(out.contains(&Output::Resent(id(7))));
+    assert!(matches!(frames(&out)[..], [ClientFrame::Command { id: sent, .. }] if *sent == id(7)));
+}
+
+#[test]
+fn a_temporary_refusal_is_tried_again_by_itself() {
+    let mut machine = live();
+    let _ = machine.step(command(7, None), 100);
+    let unavailable = failure("unavailable", "the broker is gone");
+    assert_eq!(says(&mut machine, 1, reply(7, Some(unavailable.clone())), 110), []);
+    let out = machine.step(Input::Tick, 700);
+    assert!(frames(&out).iter().any(|frame| matches!(frame, ClientFrame::Command { .. })));
+    for _ in 0..3 {
+        assert_eq!(says(&mut machine, 1, reply(7, Some(unavailable.clone())), 710), []);
+    }
+    let out = says(&mut machine, 1, reply(7, Some(unavailable.clone())), 720);
+    assert!(out.contains(&Output::Answered(id(7), Some(unavailable))));
+    assert!(!out.contains(&Output::Forget(id(7))), "it waits for a retry");
+}
+
+#[test]
+fn acks_are_batched_cumulative_and_sent_once() {
+    let mut machine = live();
+    let _ = machine.step(Input::Tick, 40);
+    for offset in 11..=15 {
+        let _ = says(&mut machine, 1, event(offset), 50);
+    }
+    let ack = |offset, stage| ClientFrame::Ack { channel: Channel::Chat, offset, stage };
+    assert_eq!(frames(&machine.step(Input::Tick, 300)), [&ack(15, AckStage::Received)]);
+    let _ = machine.step(Input::Rendered(BTreeMap::from([(Channel::Chat, 15)])), 310);
+    assert_eq!(frames(&machine.step(Input::Tick, 550)), [&ack(15, AckStage::Rendered)]);
+    assert_eq!(machine.step(Input::Tick, 800), []);
+}
+
+#[test]
+fn a_full_outbox_refuses_and_a_stopped_machine_does_nothing() {
+    let mut machine = live();
+    for n in 0..super::super::outbox::OUTBOX_MAX as u128 {
+        let _ = machine.step(command(n, None), 100);
+    }
+    let out = machine.step(command(9_999, None), 100);
+    assert!(matches!(&out[..], [Output::Answered(_, Some(_)), Output::Forget(_)]));
+    let out = machine.step(Input::Stop, 101);
+    assert_eq!(out, [Output::Close(1), Output::Status(Status::Offline)]);
+    assert_eq!(machine.step(Input::Wake, 102), []);
+}

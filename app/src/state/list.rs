@@ -1,0 +1,202 @@
+//! Which interactions a list shows, and in which order.
+
+use std::str::FromStr;
+
+use domain::{Channel, Interaction, Login};
+use protocol::View;
+
+use super::Desk;
+
+/// The views above the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ListView {
+    /// Assigned or offered to me.
+    Mine,
+    /// Nobody's.
+    Unassigned,
+    /// Not over.
+    #[default]
+    Open,
+    /// Over.
+    Closed,
+}
+
+impl ListView {
+    /// In the order on the screen.
+    pub const ALL: [Self; 4] = [Self::Mine, Self::Unassigned, Self::Open, Self::Closed];
+
+    /// The word in the address.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mine => "mine",
+            Self::Unassigned => "unassigned",
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The words on the screen.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Mine => "Mine",
+            Self::Unassigned => "Unassigned",
+            Self::Open => "All open",
+            Self::Closed => "Closed",
+        }
+    }
+
+    /// What to ask the server for.
+    #[must_use]
+    pub const fn view(self) -> View {
+        match self {
+            Self::Mine => View::Mine,
+            Self::Unassigned => View::Unassigned,
+            Self::Open => View::Open,
+            Self::Closed => View::Closed,
+        }
+    }
+
+    fn holds(self, row: &Interaction, me: Option<&Login>) -> bool {
+        let over = row.stage.is_over();
+        match self {
+            Self::Mine => !over && row.holder().is_some() && row.holder() == me,
+            Self::Unassigned => !over && row.holder().is_none(),
+            Self::Open => !over,
+            Self::Closed => over,
+        }
+    }
+}
+
+impl FromStr for ListView {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|view| view.as_str() == text).ok_or(())
+    }
+}
+
+/// What the list is narrowed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Which view.
+    pub view: ListView,
+    /// Only this channel.
+    pub channel: Option<Channel>,
+    /// Only what has all these words.
+    pub text: String,
+}
+
+/// How many each view holds.
+pub type Counts = [usize; 4];
+
+/// How many each view holds on the channel.
+#[must_use]
+pub fn counts(desk: &Desk, channel: Option<Channel>) -> Counts {
+    let mut counts = [0; 4];
+    for row in desk.rows.values().filter(|row| on(row, channel)) {
+        for (count, view) in counts.iter_mut().zip(ListView::ALL) {
+            *count += usize::from(view.holds(row, desk.login()));
+        }
+    }
+    counts
+}
+
+fn on(row: &Interaction, channel: Option<Channel>) -> bool {
+    channel.is_none_or(|channel| row.stage.kind().channel() == channel)
+}
+
+/// What the list shows, last changed first.
+#[must_use]
+pub fn select<'a>(desk: &'a Desk, filter: &Filter) -> Vec<&'a Interaction> {
+    let words: Vec<String> =
+        filter.text.to_lowercase().split_whitespace().map(Into::into).collect();
+    let mut rows: Vec<_> = desk
+        .rows
+        .values()
+        .filter(|row| on(row, filter.channel) && filter.view.holds(row, desk.login()))
+        .filter(|row| words.is_empty() || has(row, &words))
+        .collect();
+    rows.sort_by(|a, b| b.updated_at.cmp(&a.updated_at).then(a.id.cmp(&b.id)));
+    rows
+}
+
+fn has(row: &Interaction, words: &[String]) -> bool {
+    let contact = row.contact.as_ref();
+    let mut text = String::new();
+    let fields = [
+        contact.and_then(|contact| contact.name.as_deref()),
+        contact.and_then(|contact| contact.email.as_deref()),
+        contact.and_then(|contact| contact.phone.as_deref()),
+        row.subject.as_deref(),
+        row.from.as_deref(),
+        row.queue.as_deref(),
+        row.assignee.as_ref().map(Login::as_str),
+        Some(&row.preview),
+        Some(&row.external_id),
+    ];
+    for field in fields.into_iter().flatten().chain(row.tags.iter().map(String::as_str)) {
+        text.push_str(&field.to_lowercase());
+        text.push('\n');
+    }
+    words.iter().all(|word| text.contains(word.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Contact, Event, EventId, InteractionId, Kind, Recorded, Timestamp};
+    use uuid::Uuid;
+
+    use super::super::{Input, reduce};
+    use super::*;
+
+    fn ticket(desk: &mut Desk, name: &str, at: i64) -> InteractionId {
+        let id = InteractionId::derive("test", Kind::Ticket, name);
+        let opened = Event::TicketOpened {
+            ticket: name.into(),
+            subject: format!("Invoice {name}"),
+            body: "The SUM is wrong".into(),
+            priority: domain::Priority::High,
+            requester: Contact { email: Some("zoe@example.com".into()), ..Contact::default() },
+            queue: None,
+            tags: vec!["billing".into()],
+            by: None,
+        };
+        let recorded = Recorded {
+            id: EventId(Uuid::nil()),
+            cause: Uuid::nil(),
+            at: Timestamp::from_millis(at),
+            interaction_id: Some(id),
+            version: Some(1),
+            trace: None,
+            integration: None,
+            distribution: None,
+            event: opened,
+        };
+        let _ = reduce(desk, Input::Event(Box::new(recorded)));
+        id
+    }
+
+    #[test]
+    fn views_count_and_hold_what_they_say() {
+        let mut desk = Desk::default();
+        let older = ticket(&mut desk, "7", 1);
+        let newer = ticket(&mut desk, "8", 2);
+        assert_eq!(counts(&desk, None), [0, 2, 2, 0]);
+        assert_eq!(counts(&desk, Some(Channel::Voice)), [0; 4]);
+        let shown: Vec<_> =
+            select(&desk, &Filter::default()).into_iter().map(|row| row.id).collect();
+        assert_eq!(shown, [newer, older], "last changed first");
+    }
+
+    #[test]
+    fn every_word_of_a_search_has_to_be_somewhere() {
+        let mut desk = Desk::default();
+        let _ = ticket(&mut desk, "7", 1);
+        let found =
+            |text: &str| select(&desk, &Filter { text: text.into(), ..Filter::default() }).len();
+        assert_eq!(found("zoe sum BILLING"), 1);
+        assert_eq!(found("invoice 8"), 0);
+        assert_eq!(found("  "), 1);
+    }
+}

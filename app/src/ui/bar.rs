@@ -1,0 +1,179 @@
+//! The top bar: who I am, what I look for, and how the connection stands.
+
+use domain::{AgentCommand, Presence};
+use leptos::form::ActionForm;
+use leptos::prelude::*;
+
+use super::controls::Choice;
+use super::icons::{EXIT, Icon, Logo, SEARCH, THEME};
+use super::wiring::{Wiring, wiring};
+use crate::api::SignOut;
+use crate::browser;
+use crate::desk::DeskError;
+use crate::socket::Status;
+
+#[component]
+pub(super) fn TopBar() -> impl IntoView {
+    let ui = wiring();
+    view! {
+        <header class="top">
+            <a class="brand" href="/inbox" aria-label="Warren, inbox">
+                <Logo/>
+                <span>"Warren"</span>
+            </a>
+            <label class="search">
+                <Icon d=SEARCH/>
+                <span class="hidden">"Search the list"</span>
+                <input id="search" type="search" placeholder="Search" autocomplete="off"
+                    prop:value=move || ui.search.get()
+                    on:input=move |event| ui.search.set(event_target_value(&event))/>
+                <kbd>"/"</kbd>
+            </label>
+            <Notice/>
+            <Pill/>
+            <PresenceSelect/>
+            <button class="icon-button" type="button" title="Light or dark"
+                on:click=|_| toggle_theme()>
+                <Icon d=THEME/>
+                <span class="hidden">"Light or dark"</span>
+            </button>
+            <SignOutButton/>
+        </header>
+    }
+    .into_any()
+}
+
+fn toggle_theme() {
+    let next = match browser::load("theme").as_deref() {
+        Some("dark") => "light",
+        Some("light") => "",
+        _ => "dark",
+    };
+    browser::save("theme", next);
+    browser::mark_root("data-theme", next);
+}
+
+/// The last notice, for a minute.
+#[component]
+fn Notice() -> impl IntoView {
+    let ui = wiring();
+    let fresh = Memo::new(move |_| {
+        let now = ui.now.get();
+        ui.desk.with(|desk| {
+            desk.notices.front().filter(|notice| now.since(notice.at).as_secs() < 60).map(
+                |notice| match &notice.event {
+                    domain::Event::Notice { text, level } => (text.clone(), *level),
+                    other => (other.name().to_owned(), domain::NoticeLevel::Info),
+                },
+            )
+        })
+    });
+    view! {
+        <div class="notices" role="status" aria-live="polite">
+            {move || {
+                fresh.get().map(|(text, level)| {
+                    view! { <span class=format!("notice notice-{}", level.as_str())>{text}</span> }
+                })
+            }}
+        </div>
+    }
+    .into_any()
+}
+
+fn pill(status: Status) -> (&'static str, String) {
+    match status {
+        Status::Connecting => ("connecting", "connecting".into()),
+        Status::Live(Some(ms)) => ("live", format!("live {ms} ms")),
+        Status::Live(None) => ("live", "live".into()),
+        Status::Reconnecting => ("reconnecting", "reconnecting".into()),
+        Status::CatchingUp(0) => ("catching-up", "catching up".into()),
+        Status::CatchingUp(left) => ("catching-up", format!("catching up {left}")),
+        Status::Offline => ("offline", "offline".into()),
+    }
+}
+
+#[component]
+fn Pill() -> impl IntoView {
+    let ui = wiring();
+    view! {
+        <span class="pill" role="status" data-testid="connection-pill"
+            data-state=move || pill(ui.status.get()).0>
+            <span class="dot"></span>
+            {move || pill(ui.status.get()).1}
+        </span>
+    }
+    .into_any()
+}
+
+fn presence_label(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Available => "Available",
+        Presence::Busy => "Busy",
+        Presence::Away => "Away",
+        Presence::WrapUp => "Wrap-up",
+        Presence::Offline => "Offline",
+    }
+}
+
+#[component]
+fn PresenceSelect() -> impl IntoView {
+    let ui = wiring();
+    let mine = Memo::new(move |_| {
+        ui.desk.with(|desk| {
+            let me = desk.login()?;
+            desk.agents
+                .iter()
+                .find(|agent| &agent.login == me)
+                .map(|agent| (agent.presence, agent.since, agent.name.clone()))
+        })
+    });
+    let current = Signal::derive(move || {
+        mine.get().map_or(Presence::Offline, |(presence, ..)| presence).as_str().to_owned()
+    });
+    let changed = move |event: leptos::ev::Event| {
+        if let Ok(presence) = event_target_value(&event).parse() {
+            ui.give(AgentCommand::SetPresence { presence, reason: None });
+        }
+    };
+    view! {
+        <label class="presence" data-presence=move || current.get()>
+            <span class="dot"></span>
+            <span class="presence-name">{move || mine.get().map(|(.., name)| name)}</span>
+            <select data-testid="presence" aria-label="Presence" on:change=changed>
+                {Presence::ALL
+                    .iter()
+                    .map(|presence| {
+                        view! {
+                            <Choice value=presence.as_str() label=presence_label(*presence).to_owned()
+                                current=current/>
+                        }
+                    })
+                    .collect_view()}
+            </select>
+            <span class="presence-since">{move || mine.get().map(|(_, since, _)| ui.ago(since))}</span>
+        </label>
+    }
+    .into_any()
+}
+
+#[component]
+fn SignOutButton() -> impl IntoView {
+    let ui: Wiring = wiring();
+    let action = ServerAction::<SignOut>::new();
+    Effect::new(move || match action.value().get() {
+        Some(Ok(()) | Err(DeskError::SignedOut)) => {
+            ui.tell(super::wiring::Tell::Stop);
+            browser::go("/sign-in");
+        }
+        _ => {}
+    });
+    view! {
+        <ActionForm action=action>
+            <button class="icon-button" type="submit" title="Sign out" data-testid="sign-out">
+                <Icon d=EXIT/>
+                <span class="hidden">"Sign out"</span>
+            </button>
+        </ActionForm>
+    }
+    .into_any()
+}

@@ -1,0 +1,124 @@
+//! Single keys, outside fields.
+
+use domain::{AgentCommand, InteractionId, Stage, TicketStatus};
+use leptos::ev::KeyboardEvent;
+use leptos::prelude::*;
+
+use super::wiring::Wiring;
+use crate::browser;
+use crate::state::{Action, actions, select};
+
+/// What a key does.
+pub(super) fn pressed(ui: Wiring, event: &KeyboardEvent) {
+    let key = event.key();
+    if event.ctrl_key() || event.meta_key() || event.alt_key() {
+        if key == "k" && (event.ctrl_key() || event.meta_key()) {
+            event.prevent_default();
+            browser::focus("#search");
+        }
+        return;
+    }
+    if browser::is_typing() {
+        if key == "Escape" {
+            browser::focus(".timeline");
+        }
+        return;
+    }
+    if key == "?" {
+        browser::toggle_dialog("#help");
+        return;
+    }
+    if browser::load("keys").as_deref() == Some("off") {
+        return;
+    }
+    let done = match key.as_str() {
+        "j" => go(ui, 1),
+        "k" => go(ui, -1),
+        "Enter"
+            if ui.selected.get_untracked().is_some()
+                && event.target() == event.current_target() =>
+        {
+            browser::focus("#composer-text");
+            true
+        }
+        "r" => write(ui, false),
+        "n" => write(ui, true),
+        "i" => assign_to_me(ui),
+        "e" => resolve(ui),
+        "/" => {
+            browser::focus("#search");
+            true
+        }
+        "A" => press("[data-testid=offer-accept]"),
+        "R" => press("[data-testid=offer-reject]"),
+        _ => false,
+    };
+    if done {
+        event.prevent_default();
+    }
+}
+
+fn press(selector: &str) -> bool {
+    browser::press(selector);
+    true
+}
+
+fn write(ui: Wiring, noting: bool) -> bool {
+    ui.noting.set(noting);
+    browser::focus("#composer-text");
+    true
+}
+
+/// To the next row or the one before; the row's own link does the rest.
+fn go(ui: Wiring, step: isize) -> bool {
+    let ids: Vec<InteractionId> = ui.filter.with_untracked(|filter| {
+        ui.desk.with_untracked(|desk| select(desk, filter).into_iter().map(|row| row.id).collect())
+    });
+    let selected = ui.selected.get_untracked();
+    let at = ids.iter().position(|id| Some(*id) == selected);
+    let next = match at {
+        Some(at) => at.checked_add_signed(step),
+        None => Some(0),
+    };
+    if let Some(id) = next.and_then(|next| ids.get(next)) {
+        let row = format!("[data-testid=row][data-id=\"{id}\"]");
+        browser::focus(&row);
+        browser::press(&row);
+    }
+    true
+}
+
+fn assign_to_me(ui: Wiring) -> bool {
+    let Some(interaction_id) = ui.selected.get_untracked() else { return false };
+    let Some((can, me)) = can(ui, interaction_id) else { return false };
+    if can.contains(&Action::AssignMe) {
+        ui.give(AgentCommand::Assign { interaction_id, agent: Some(me) });
+    } else if can.contains(&Action::Take) {
+        ui.give(AgentCommand::Take { interaction_id });
+    }
+    true
+}
+
+fn can(ui: Wiring, id: InteractionId) -> Option<(Vec<Action>, domain::Login)> {
+    ui.desk.with_untracked(|desk| {
+        let me = desk.login()?.clone();
+        Some((actions(desk.rows.get(&id)?, &me, desk.role()), me))
+    })
+}
+
+/// Resolves a ticket, ends a chat; a call is never ended by a slip.
+fn resolve(ui: Wiring) -> bool {
+    let Some(interaction_id) = ui.selected.get_untracked() else { return false };
+    let stage = ui.desk.with_untracked(|desk| desk.rows.get(&interaction_id).map(|row| row.stage));
+    let can = can(ui, interaction_id).map(|(can, _)| can).unwrap_or_default();
+    match stage {
+        Some(Stage::Ticket(_)) => {
+            ui.give(AgentCommand::SetStatus { interaction_id, status: TicketStatus::Resolved });
+        }
+        Some(Stage::Chat(_)) if can.contains(&Action::EndChat) => {
+            ui.give(AgentCommand::EndChat { interaction_id });
+        }
+        _ => {}
+    }
+    true
+}

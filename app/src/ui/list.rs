@@ -1,0 +1,269 @@
+//! The list: views with counts, and a row for each interaction.
+
+use domain::{Channel, Interaction, InteractionId, Stage, TicketStatus};
+use leptos::prelude::*;
+
+use super::icons::ChannelIcon;
+use super::wiring::{address, wiring};
+use crate::browser;
+use crate::state::{Filter, ListView, counts, select, title};
+
+/// A list under a moving pointer keeps its order; after this many seconds of
+/// stillness it takes new rows in.
+const STILL_SECONDS: u64 = 3;
+const SCROLLER: &str = ".list-scroll";
+
+#[component]
+pub(super) fn ListPane() -> impl IntoView {
+    let ui = wiring();
+    let counts = Memo::new(move |_| {
+        let channel = ui.filter.with(|filter| filter.channel);
+        ui.desk.with(|desk| counts(desk, channel))
+    });
+    view! {
+        <section class="list" aria-label="Interactions">
+            <nav class="views" aria-label="Views">
+                {ListView::ALL
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, view)| {
+                        let href = move || ui.filter.with(|filter| address(None, view, filter.channel));
+                        let current =
+                            move || ui.filter.with(|filter| (filter.view == view).then_some("page"));
+                        view! {
+                            <a href=href aria-current=current>
+                                {view.label()}
+                                <span class="count">
+                                    {move || counts.get().get(index).copied().unwrap_or(0)}
+                                </span>
+                            </a>
+                        }
+                    })
+                    .collect_view()}
+            </nav>
+            <ChannelTabs/>
+            <Rows/>
+        </section>
+    }
+    .into_any()
+}
+
+/// Where there is no rail.
+#[component]
+fn ChannelTabs() -> impl IntoView {
+    let ui = wiring();
+    let tab = move |channel: Option<Channel>, label: &'static str| {
+        let href = move || ui.filter.with(|filter| address(None, filter.view, channel));
+        let current =
+            move || ui.filter.with(|filter| (filter.channel == channel).then_some("page"));
+        view! { <a href=href aria-current=current>{label}</a> }
+    };
+    view! {
+        <nav class="channel-tabs" aria-label="Channel">
+            {tab(None, "All")} {tab(Some(Channel::Voice), "Calls")}
+            {tab(Some(Channel::Chat), "Chats")} {tab(Some(Channel::Tickets), "Tickets")}
+        </nav>
+    }
+    .into_any()
+}
+
+#[component]
+fn Rows() -> impl IntoView {
+    let ui = wiring();
+    let all: Memo<Vec<InteractionId>> = Memo::new(move |_| {
+        ui.filter.with(|filter| {
+            ui.desk.with(|desk| select(desk, filter).into_iter().map(|row| row.id).collect())
+        })
+    });
+    let shown = RwSignal::new(all.get_untracked());
+    let moved_at = StoredValue::new(None);
+    let is_still = move || {
+        let moving = moved_at
+            .get_value()
+            .is_some_and(|at| ui.now.get_untracked().since(at).as_secs() < STILL_SECONDS);
+        !moving && browser::scroll_of(SCROLLER).0 <= 8
+    };
+    Effect::new(move |before: Option<Filter>| {
+        let filter = ui.filter.get();
+        // Looked at again each second: a pointer comes to rest.
+        ui.now.track();
+        let all = all.get();
+        if before.as_ref() != Some(&filter) || is_still() {
+            if shown.with_untracked(|shown| *shown != all) {
+                shown.set(all);
+            }
+        } else if shown.with_untracked(|shown| shown.iter().any(|id| !all.contains(id))) {
+            shown.update(|shown| shown.retain(|id| all.contains(id)));
+        }
+        filter
+    });
+    let new = move || {
+        shown.with(|shown| all.with(|all| all.iter().filter(|id| !shown.contains(id)).count()))
+    };
+    let show_new = move |_| {
+        moved_at.set_value(None);
+        shown.set(all.get_untracked());
+        browser::scroll_to_start(SCROLLER);
+    };
+    view! {
+        <div class="list-scroll"
+            on:pointermove=move |_| moved_at.set_value(Some(ui.now.get_untracked()))
+            on:pointerleave=move |_| moved_at.set_value(None)>
+            {move || {
+                (new() > 0).then(|| {
+                    view! {
+                        <button class="new-pill" type="button" on:click=show_new>
+                            {move || format!("{} new", new())}
+                        </button>
+                    }
+                })
+            }}
+            <ul class="rows">
+                <For each=move || shown.get() key=|id| *id let:id>
+                    <Row id=id/>
+                </For>
+            </ul>
+            {move || {
+                shown.with(Vec::is_empty).then(|| {
+                    let text = ui.filter.with(|filter| empty(filter));
+                    view! { <p class="empty">{text}</p> }
+                })
+            }}
+        </div>
+    }
+    .into_any()
+}
+
+fn empty(filter: &Filter) -> &'static str {
+    match filter {
+        Filter { text, .. } if !text.trim().is_empty() => "Nothing here has these words.",
+        Filter { view: ListView::Mine, .. } => "You have nothing to do. Well done.",
+        Filter { view: ListView::Unassigned, .. } => "Nobody is waiting for an agent.",
+        Filter { view: ListView::Open, .. } => "Nothing is open.",
+        Filter { view: ListView::Closed, .. } => "Nothing is closed yet.",
+    }
+}
+
+/// A state's word, and its color: `act` wants us, `wait` waits for them.
+pub(super) fn chip(row: &Interaction) -> (&'static str, String) {
+    use domain::{CallState, ChatState};
+    let word = row.stage.as_str().replace('_', " ");
+    let tone = match row.stage {
+        _ if row.stage.is_over() => "done",
+        Stage::Call(CallState::Queued | CallState::Ringing | CallState::Connecting)
+        | Stage::Chat(ChatState::Queued | ChatState::Offered)
+        | Stage::Ticket(TicketStatus::New) => "act",
+        Stage::Call(CallState::InProgress) => "talk",
+        Stage::Chat(ChatState::OnHold)
+        | Stage::Call(CallState::OnHold | CallState::WrapUp)
+        | Stage::Ticket(TicketStatus::Pending | TicketStatus::Snoozed) => "wait",
+        _ if row.waiting_since.is_some() => "act",
+        _ => "wait",
+    };
+    (tone, word)
+}
+
+#[component]
+fn Row(id: InteractionId) -> impl IntoView {
+    let ui = wiring();
+    let row = ui.row(id);
+    let href = move || ui.filter.with(|filter| address(Some(id), filter.view, filter.channel));
+    let current = move || (ui.selected.get() == Some(id)).then_some("true");
+    let viewers = Memo::new(move |_| {
+        ui.desk.with(|desk| {
+            desk.viewing
+                .iter()
+                .filter(|one| one.interaction == id)
+                .filter_map(|one| one.agent.as_ref().map(|agent| desk.name_of(agent)))
+                .collect::<Vec<_>>()
+        })
+    });
+    let channel = row
+        .with_untracked(|row| row.as_ref().map(|row| row.stage.kind().channel()))
+        .unwrap_or(Channel::Tickets);
+    let waiting = move || {
+        row.with(|row| {
+            let since = row.as_ref()?.waiting_since?;
+            let late = ui.now.get().since(since).as_secs() >= 600;
+            Some(view! {
+                <span class="waiting" class:late=late title="Waiting for us">{ui.ago(since)}</span>
+            })
+        })
+    };
+    let age = move || {
+        row.with(|row| {
+            let row = row.as_ref()?;
+            row.waiting_since.is_none().then(|| {
+                view! { <span class="age">{ui.ago(row.updated_at)}</span> }
+            })
+        })
+    };
+    let preview = move || {
+        row.with(|row| {
+            let row = row.as_ref()?;
+            Some(match &row.subject {
+                Some(subject) => subject.clone(),
+                None if !row.preview.is_empty() => row.preview.clone(),
+                None => row.queue.clone().unwrap_or_else(|| row.stage.kind().to_string()),
+            })
+        })
+    };
+    let priority = move || {
+        row.with(|row| {
+            row.as_ref()?
+                .priority
+                .filter(|priority| *priority >= domain::Priority::High)
+                .map(|priority| {
+                    view! { <span class=format!("chip priority-{priority}")>{priority.as_str()}</span> }
+                })
+        })
+    };
+    let state = move || {
+        row.with(|row| {
+            row.as_ref().map(chip).map(|(tone, word)| {
+                view! { <span class=format!("chip chip-{tone}")>{word}</span> }
+            })
+        })
+    };
+    let holder = move || {
+        row.with(|row| {
+            let holder = row.as_ref()?.holder()?.clone();
+            let name = ui.desk.with(|desk| match desk.login() {
+                Some(me) if *me == holder => "me".to_owned(),
+                _ => desk.name_of(&holder),
+            });
+            Some(view! { <span class="holder">{name}</span> })
+        })
+    };
+    view! {
+        <li>
+            <a class="row" href=href aria-current=current data-testid="row" data-id=id.to_string()
+                data-channel=channel.as_str()>
+                <ChannelIcon channel=channel/>
+                <span class="row-main">
+                    <span class="row-line">
+                        <span class="row-title">
+                            {move || row.with(|row| row.as_ref().map(title))}
+                        </span>
+                        {move || {
+                            let names = viewers.get();
+                            (!names.is_empty()).then(|| {
+                                let title = format!("{} looking", names.join(", "));
+                                view! { <span class="viewers" title=title>{names.len()}</span> }
+                            })
+                        }}
+                        {waiting}
+                        {age}
+                    </span>
+                    <span class="row-line">
+                        <span class="row-preview">{preview}</span>
+                        {priority}
+                        {state}
+                        {holder}
+                    </span>
+                </span>
+            </a>
+        </li>
+    }
+    .into_any()
+}
