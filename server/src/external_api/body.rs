@@ -10,7 +10,7 @@ use protocol::{EVENT_ARRAY_BYTES_MAX, EVENT_BYTES_MAX};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::problem::Refused;
+use crate::problem::Refused;
 
 /// What is read and thrown away after a refusal, so that the sender gets to
 /// read the answer: it may not look for one before it has written everything.

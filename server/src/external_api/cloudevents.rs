@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::FieldError;
 use serde_json::{Map, Value};
 
-use super::problem::Refused;
+use crate::problem::Refused;
 
 /// Before our types.
 const PREFIX: &str = "warren.";

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::body::Media;
 use super::cloudevents::{self, Unwrapped};
-use super::problem::Refused;
+use crate::problem::Refused;
 use crate::broker::Partition;
 
 /// The longest idempotency key or `event_id`, in characters.

@@ -17,7 +17,7 @@ use super::Api;
 use super::body::{self, Media};
 use super::decode::{Batch, Posted, Reader, idempotency_key};
 use super::openapi::{ChatBody, Posts, TicketsBody, VoiceBody};
-use super::problem::Refused;
+use crate::problem::Refused;
 use super::signature;
 use super::trace;
 use crate::broker::{BrokerError, BrokerState, Message};

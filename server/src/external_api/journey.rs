@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::Api;
-use super::problem::Refused;
+use crate::problem::Refused;
 use crate::receipts::Watch;
 use crate::store::Receipt;
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::problem::Refused;
+use crate::problem::Refused;
 use crate::auth;
 use crate::store::{Integration, Store};
 

@@ -13,7 +13,6 @@ mod health;
 mod journey;
 mod keys;
 mod openapi;
-mod problem;
 mod rate;
 mod schemas;
 mod signature;
@@ -38,7 +37,7 @@ use crate::clock::Clock;
 use crate::receipts::Receipts;
 use crate::store::Store;
 use keys::Keys;
-use problem::Refused;
+use crate::problem::Refused;
 use rate::Rates;
 
 /// Bodies larger than one event that are in hand at once: 4 MiB each.

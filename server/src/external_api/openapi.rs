@@ -12,7 +12,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
-use super::problem::PROBLEM_JSON;
+use crate::problem::PROBLEM_JSON;
 use super::schemas::{
     EVENTS, body_schema, contact_schema, distribution_schema, event_schema, reference,
 };

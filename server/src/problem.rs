@@ -9,42 +9,42 @@ use protocol::{FieldError, Problem};
 use crate::broker::BrokerError;
 
 /// The media type of problems.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 /// Wrong places named in one problem; more are left out.
 const ERRORS_MAX: usize = 100;
 
 /// A refusal on its way out.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) detail: String,
-    pub(super) errors: Vec<FieldError>,
-    pub(super) retry_after: Option<Duration>,
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    pub(crate) errors: Vec<FieldError>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), errors: Vec::new(), retry_after: None }
     }
 
-    pub(super) fn bad(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub(super) fn unauthenticated(detail: impl Into<String>) -> Self {
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
-    pub(super) fn unsupported(detail: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
-    pub(super) fn too_large(bytes_max: usize, what: &str) -> Self {
+    pub(crate) fn too_large(bytes_max: usize, what: &str) -> Self {
         let detail = format!("{what} has at most {bytes_max} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
-    pub(super) fn shape(mut errors: Vec<FieldError>) -> Self {
+    pub(crate) fn shape(mut errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{} {}", one.pointer, one.detail),
@@ -55,26 +55,26 @@ impl Refused {
     }
 
     /// One wrong place.
-    pub(super) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::shape(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
-    pub(super) fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
         let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
         Self { retry_after: Some(retry_after), ..refused }
     }
 
-    pub(super) fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
+    pub(crate) fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
         let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         Self { retry_after: Some(retry_after), ..refused }
     }
 
     /// The store's own words stay in the log.
-    pub(super) fn store_down() -> Self {
+    pub(crate) fn store_down() -> Self {
         Self::unavailable("store unavailable: try again", Duration::from_secs(2))
     }
 
-    pub(super) fn broker(error: &BrokerError) -> Self {
+    pub(crate) fn broker(error: &BrokerError) -> Self {
         let seconds = match error {
             BrokerError::Down(_) | BrokerError::Gone => 2,
             BrokerError::Blocked(_) | BrokerError::Full(_) => 5,
@@ -96,13 +96,13 @@ impl Refused {
     }
 
     /// Whole seconds, at least one.
-    pub(super) fn retry_after_secs(&self) -> Option<u64> {
+    pub(crate) fn retry_after_secs(&self) -> Option<u64> {
         let wait = self.retry_after?;
         Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
     }
 
     /// The same, with each place moved below `pointer`.
-    pub(super) fn below(mut self, pointer: &str) -> Self {
+    pub(crate) fn below(mut self, pointer: &str) -> Self {
         for error in &mut self.errors {
             error.pointer.insert_str(0, pointer);
         }
@@ -112,7 +112,7 @@ impl Refused {
         self
     }
 
-    pub(super) fn problem(&self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         Problem {
             kind: "about:blank".to_owned(),
             title: self.status.canonical_reason().unwrap_or("Refused").to_owned(),
