@@ -199,13 +199,20 @@ impl Settings {
     /// One line that names the wrong value and its place.
     pub fn read(flags: &Flags) -> Result<Self, ConfigError> {
         let file = flags.config.clone().unwrap_or_else(|| FILE.into());
-        if flags.config.is_some() || file.exists() {
-            // Read here, so that what can't be read isn't taken for absent.
-            std::fs::read_to_string(&file)
-                .map_err(|error| ConfigError(format!("{}: {error}", file.display())))?;
-        }
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error)
+                if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                String::new()
+            }
+            Err(error) => return Err(ConfigError(format!("{}: {error}", file.display()))),
+        };
         let layers = Figment::from(Serialized::defaults(Self::default()));
-        let (top, profiles) = split(Figment::from(Toml::file_exact(&file)))?;
+        let parsed = split(Figment::from(Toml::string(&text)));
+        let (top, profiles) = parsed.map_err(|ConfigError(error)| {
+            ConfigError(format!("{}: {error}", file.display()))
+        })?;
         let profile = match &flags.profile {
             Some(name) => Some(named(name, profiles, &file)?),
             None => None,
@@ -258,11 +265,7 @@ impl Settings {
 
 /// The file's own settings, and its profiles.
 fn split(file: Figment) -> Result<(Dict, Dict), ConfigError> {
-    let mut top: Dict = if file.metadata().next().is_some() {
-        file.extract().map_err(|error| ConfigError(told(&error)))?
-    } else {
-        Dict::new()
-    };
+    let mut top: Dict = file.extract().map_err(|error| ConfigError(told(&error)))?;
     match top.remove("profile") {
         None => Ok((top, Dict::new())),
         Some(Value::Dict(_, profiles)) => Ok((top, profiles)),
@@ -313,6 +316,8 @@ fn told(error: &figment::Error) -> String {
         Some(metadata) if metadata.name.contains("environment") => {
             " (in the environment)".to_owned()
         }
+        // The whole text has no name; whoever read it adds the file's.
+        Some(metadata) if metadata.name.contains("TOML") => String::new(),
         Some(metadata) => match &metadata.source {
             Some(source) => format!(" (in {source})"),
             None => format!(" (in {})", metadata.name),
