@@ -210,9 +210,8 @@ impl Settings {
         };
         let layers = Figment::from(Serialized::defaults(Self::default()));
         let parsed = split(Figment::from(Toml::string(&text)));
-        let (top, profiles) = parsed.map_err(|ConfigError(error)| {
-            ConfigError(format!("{}: {error}", file.display()))
-        })?;
+        let (top, profiles) = parsed
+            .map_err(|ConfigError(error)| ConfigError(format!("{}: {error}", file.display())))?;
         let profile = match &flags.profile {
             Some(name) => Some(named(name, profiles, &file)?),
             None => None,

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::body::Media;
 use super::cloudevents::{self, Unwrapped};
-use crate::problem::Refused;
 use crate::broker::Partition;
+use crate::problem::Refused;
 
 /// The longest idempotency key or `event_id`, in characters.
 const KEY_CHARS_MAX: usize = 255;

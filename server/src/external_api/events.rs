@@ -17,10 +17,10 @@ use super::Api;
 use super::body::{self, Media};
 use super::decode::{Batch, Posted, Reader, idempotency_key};
 use super::openapi::{ChatBody, Posts, TicketsBody, VoiceBody};
-use crate::problem::Refused;
 use super::signature;
 use super::trace;
 use crate::broker::{BrokerError, BrokerState, Message};
+use crate::problem::Refused;
 use crate::store::Integration;
 
 /// Interactions of one array that are published at the same time.

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::problem::Refused;
 use crate::auth;
+use crate::problem::Refused;
 use crate::store::{Integration, Store};
 
 /// The longest key, in bytes; ours have 46.

@@ -34,10 +34,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::problem::Refused;
 use crate::receipts::Receipts;
 use crate::store::Store;
 use keys::Keys;
-use crate::problem::Refused;
 use rate::Rates;
 
 /// Bodies larger than one event that are in hand at once: 4 MiB each.

@@ -12,7 +12,6 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
-use crate::problem::PROBLEM_JSON;
 use super::schemas::{
     EVENTS, body_schema, contact_schema, distribution_schema, event_schema, reference,
 };
@@ -21,6 +20,7 @@ use super::wire::{
     Problem, ReplyError, Stage,
 };
 use super::{events, health, journey};
+use crate::problem::PROBLEM_JSON;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -29,8 +29,7 @@ pub(super) fn router() -> Router<Web> {
 
 fn only(route: MethodRouter<Web>) -> MethodRouter<Web> {
     route.fallback(|| async {
-        let mut refused =
-            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "only GET").into_response();
+        let mut refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "only GET").into_response();
         refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         refused
     })

@@ -38,9 +38,7 @@ pub(super) async fn asset_or_lost(State(web): State<Web>, request: Request<Body>
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let compressed = path.ends_with(".br") || path.ends_with(".gz");
     match Dist::get(&path) {
-        Some(file) if get && path != INDEX && !compressed => {
-            serve(&path, file, request.headers())
-        }
+        Some(file) if get && path != INDEX && !compressed => serve(&path, file, request.headers()),
         _ if !get => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         _ if path.contains('.') => (StatusCode::NOT_FOUND, "no such file\n").into_response(),
         _ => pages::lost(web, request).await,
@@ -56,7 +54,8 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
             parts.next() == Some(coding) && parts.next() != Some("q=0")
         })
     };
-    let etag: String = file.metadata.sha256_hash().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    let etag: String =
+        file.metadata.sha256_hash().iter().take(16).map(|b| format!("{b:02x}")).collect();
     let (file, coding) = [("br", "br"), ("gz", "gzip")]
         .into_iter()
         .filter(|(_, coding)| accepts(coding))

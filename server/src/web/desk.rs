@@ -1,8 +1,8 @@
 //! What the pages ask, answered for one request: bound to who sends it.
 
+use app::desk::{Desk, DeskError, ListRequest};
 use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
-use app::desk::{Desk, DeskError, ListRequest};
 use domain::{InteractionId, Login, Role, Timestamp};
 use leptos_axum::ResponseOptions;
 use protocol::{AgentView, InteractionDetail, InteractionList, Me, Principal};

@@ -20,10 +20,8 @@ use super::desk::RequestDesk;
 
 /// Every page's path, as the router has them.
 pub(super) fn paths() -> Vec<String> {
-    let mut paths: Vec<_> = leptos_axum::generate_route_list(App)
-        .iter()
-        .map(|route| route.path().to_owned())
-        .collect();
+    let mut paths: Vec<_> =
+        leptos_axum::generate_route_list(App).iter().map(|route| route.path().to_owned()).collect();
     paths.sort();
     paths.dedup();
     paths

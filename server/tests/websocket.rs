@@ -1,0 +1,402 @@
+//! The WebSocket as clients meet it: the real binary on a private port.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use testkit::warren::Warren;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
+
+const WARREN: &str = env!("CARGO_BIN_EXE_warren");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A `warren up` with the agents ana and ben and an integration.
+struct Desk {
+    service: Option<Warren>,
+    settings: Vec<(String, String)>,
+    folder: tempfile::TempDir,
+    key: String,
+    ana: String,
+    ben: String,
+}
+
+impl Desk {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut desk = Self {
+            service: None,
+            settings: settings.iter().map(own).collect(),
+            folder,
+            key: String::new(),
+            ana: String::new(),
+            ben: String::new(),
+        };
+        desk.begin();
+        for login in ["ana", "ben"] {
+            desk.warren(&["user", "add", login, "--password-stdin"], "correct horse battery");
+        }
+        desk.key = desk.warren(&["key", "add", "test", "--scopes", "voice,chat,tickets"], "");
+        desk.ana = desk.warren(&["token", "ana"], "");
+        desk.ben = desk.warren(&["token", "ben"], "");
+        desk
+    }
+
+    fn data(&self) -> &str {
+        self.folder.path().to_str().expect("a path")
+    }
+
+    /// Starts the service on what is in the folder.
+    fn begin(&mut self) {
+        let ports = ["--web", "127.0.0.1:0", "--external", "127.0.0.1:0"];
+        let mut command = Warren::command(WARREN).args(["up", "--data", self.data()]).args(ports);
+        for (name, value) in &self.settings {
+            command = command.env(name, value);
+        }
+        self.service = Some(command.start());
+    }
+
+    fn service(&self) -> &Warren {
+        self.service.as_ref().expect("a running service")
+    }
+
+    fn kill(&mut self) {
+        self.service.take().expect("a running service").kill();
+    }
+
+    /// Runs `warren` beside the service, as an operator does.
+    fn warren(&self, arguments: &[&str], stdin: &str) -> String {
+        let mut child = Command::new(WARREN)
+            .args(arguments)
+            .args(["--data", self.data()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("warren runs");
+        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
+        let output = child.wait_with_output().expect("an end");
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.service().web().replacen("http", "ws", 1))
+    }
+
+    async fn open(&self, path: &str) -> Client {
+        let (socket, _) = tokio_tungstenite::connect_async(self.url(path)).await.expect("a socket");
+        Client { socket, passed: Vec::new() }
+    }
+
+    async fn hello(&self, token: &str, more: Value) -> Client {
+        let mut client = self.open("/ws").await;
+        let mut hello = json!({ "type": "hello", "token": token });
+        for (name, value) in more.as_object().expect("fields") {
+            hello[name] = value.clone();
+        }
+        client.send(&hello).await;
+        client
+    }
+
+    /// Posts one event and gives its id.
+    async fn post(&self, channel: &str, event: &Value) -> String {
+        let url = format!("{}/external/{channel}", self.service().external());
+        let client = reqwest::Client::new();
+        let answer = client.post(url).bearer_auth(&self.key).json(event).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 202);
+        let accepted: Value = answer.json().await.expect("json");
+        accepted["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Frames that were read on the way to another one.
+    passed: Vec<Value>,
+}
+
+impl Client {
+    async fn send(&mut self, frame: &Value) {
+        self.socket.send(Message::text(frame.to_string())).await.expect("sent");
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.passed.iter().position(&wanted) {
+            return self.passed.remove(at);
+        }
+        let read = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        let frame: Value = serde_json::from_str(&text).expect("json");
+                        if frame["type"] == "ping" {
+                            self.send(&json!({ "type": "pong" })).await;
+                        }
+                        if wanted(&frame) {
+                            return frame;
+                        }
+                        self.passed.push(frame);
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("instead of a frame: {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the frame comes")
+    }
+
+    async fn welcome(&mut self) -> Value {
+        self.until(|frame| frame["type"] == "welcome").await
+    }
+
+    async fn event(&mut self, cause: &str) -> Value {
+        self.until(|frame| frame["type"] == "event" && frame["event"]["cause"] == cause).await
+    }
+
+    /// Reads to the end, answering nothing, and gives the close code.
+    async fn code(&mut self) -> u16 {
+        let read = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                    Some(Ok(_)) => {}
+                    other => panic!("instead of a close frame: {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("the socket closes")
+    }
+
+    async fn command(&mut self, id: &str, command: Value) -> Value {
+        self.send(&json!({ "type": "command", "id": id, "command": command })).await;
+        self.until(|frame| frame["type"] == "reply" && frame["id"] == id).await
+    }
+}
+
+fn ringing(call: &str) -> Value {
+    json!({ "type": "call.ringing", "call": call })
+}
+
+#[tokio::test]
+async fn whoever_breaks_the_rules_gets_the_pages_code_and_costs_the_others_nothing() {
+    let desk = Desk::start(&[("WARREN_AGGREGATOR__HEARTBEAT_MS", "300")]);
+    let mut good = desk.hello(&desk.ana, json!({})).await;
+    good.welcome().await;
+
+    for (frame, code) in [
+        ("not json".to_owned(), 4500),
+        (json!({ "type": "dance" }).to_string(), 4500),
+        (json!({ "type": "pong" }).to_string(), 4505),
+        (json!({ "type": "hello" }).to_string(), 4501),
+        (json!({ "type": "hello", "token": "wt_nobody" }).to_string(), 4501),
+        (format!("{{\"type\":\"pong\",\"x\":\"{}\"}}", "x".repeat(64 * 1024)), 4504),
+        ("x".repeat(3 * 1024 * 1024), 4504),
+    ] {
+        let mut client = desk.open("/ws").await;
+        // A socket that is closed under the write has its code all the same.
+        let _ = client.socket.send(Message::text(frame.clone())).await;
+        assert_eq!(client.code().await, code, "{:.80}", frame);
+    }
+
+    let mut binary = desk.open("/ws").await;
+    binary.socket.send(Message::Binary(Bytes::from_static(b"{}"))).await.expect("sent");
+    assert_eq!(binary.code().await, 4500);
+
+    let mut request = desk.url("/ws").into_client_request().expect("a request");
+    request.headers_mut().insert("origin", "http://evil.example".parse().expect("a value"));
+    let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("upgraded");
+    assert_eq!(Client { socket, passed: Vec::new() }.code().await, 4502);
+
+    let mut elsewhere = desk.open("/ws/voice").await;
+    elsewhere.send(&json!({ "type": "hello", "token": desk.ana, "channels": ["chat"] })).await;
+    assert_eq!(elsewhere.code().await, 4502);
+
+    let brief = desk.warren(&["token", "ana", "--ttl", "1ms"], "");
+    assert_eq!(desk.hello(&brief, json!({})).await.code().await, 4503);
+
+    let mut hasty = desk.hello(&desk.ana, json!({})).await;
+    for _ in 0..2_000 {
+        let frame = json!({ "type": "ack", "channel": "voice", "offset": 0 }).to_string();
+        if hasty.socket.feed(Message::text(frame)).await.is_err() {
+            break;
+        }
+    }
+    let _ = hasty.socket.flush().await;
+    assert_eq!(hasty.code().await, 4506);
+
+    let mut silent = desk.hello(&desk.ana, json!({})).await;
+    assert_eq!(silent.code().await, 4002);
+
+    let cause = desk.post("voice", &ringing("c-1")).await;
+    good.event(&cause).await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_closed_after_ten_seconds() {
+    let desk = Desk::start(&[]);
+    assert_eq!(desk.open("/ws").await.code().await, 4505);
+}
+
+#[tokio::test]
+async fn a_frame_of_the_largest_size_is_taken() {
+    let desk = Desk::start(&[]);
+    let mut client = desk.open("/ws").await;
+    let mut hello = json!({ "type": "hello", "token": desk.ana, "client": "" });
+    let room = 64 * 1024 - hello.to_string().len();
+    hello["client"] = json!("x".repeat(room));
+    assert_eq!(hello.to_string().len(), 64 * 1024);
+    client.send(&hello).await;
+    client.welcome().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_is_closed_and_the_others_go_on() {
+    let desk = Desk::start(&[("WARREN_AGGREGATOR__OUTBOX_BYTES_MAX", "65536")]);
+    let mut slow = desk.hello(&desk.ana, json!({})).await;
+    slow.welcome().await;
+    let mut good = desk.hello(&desk.ben, json!({})).await;
+    good.welcome().await;
+    let text = "x".repeat(8_000);
+    let mut causes = Vec::new();
+    // More than the kernel's buffers on both sides take.
+    for _ in 0..30 {
+        let many: Vec<_> = (0..100).map(|_| json!({ "type": "notice", "text": text })).collect();
+        let url = format!("{}/external/chat", desk.service().external());
+        let request = reqwest::Client::new().post(url).bearer_auth(&desk.key).json(&many);
+        let answers: Vec<Value> =
+            request.send().await.expect("an answer").json().await.expect("json");
+        for answer in answers {
+            causes.push(answer["id"].as_str().expect("an id").to_owned());
+        }
+        good.event(causes.last().expect("a cause")).await;
+    }
+    assert_eq!(slow.code().await, 4001);
+}
+
+#[tokio::test]
+async fn what_is_direct_is_seen_by_the_one_who_is_named() {
+    let desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({})).await;
+    let mut ben = desk.hello(&desk.ben, json!({})).await;
+    ana.welcome().await;
+    ben.welcome().await;
+    let mut direct = ringing("c-1");
+    direct["distribution"] = json!({ "direct": "ana" });
+    let hidden = desk.post("voice", &direct).await;
+    let open = desk.post("voice", &ringing("c-2")).await;
+    let seen = ana.event(&hidden).await;
+    let seen_by_ben = ben.event(&open).await;
+    // Ben's frames of voice so far: the open one alone, at an offset beyond the hidden one.
+    assert!(ben.passed.iter().all(|frame| frame["event"]["cause"] != hidden));
+    let interaction = &seen["event"]["interaction_id"];
+    let take = json!({ "type": "take", "interaction_id": interaction });
+    let refused = ben.command(&Uuid::now_v7().to_string(), take).await;
+    assert_eq!(refused["error"]["code"], "not_found");
+    // The frame is the same, byte for byte, for everybody who gets it.
+    assert_eq!(ana.event(&open).await, seen_by_ben);
+}
+
+#[tokio::test]
+async fn signals_and_presence_reach_the_colleagues() {
+    let desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({})).await;
+    let mut ben = desk.hello(&desk.ben, json!({})).await;
+    ana.welcome().await;
+    ben.welcome().await;
+    let started = json!({ "type": "chat.started", "chat": "s-1", "contact": { "name": "Ines" } });
+    let cause = desk.post("chat", &started).await;
+    let interaction = ana.event(&cause).await["event"]["interaction_id"].clone();
+    let typing = json!({ "type": "typing", "interaction_id": interaction });
+    ana.send(&json!({ "type": "signal", "signal": typing })).await;
+    let signal = ben.until(|frame| frame["type"] == "signal").await;
+    assert_eq!(signal["signal"]["agent"], "ana");
+    desk.post("chat", &json!({ "type": "chat.typing", "chat": "s-1" })).await;
+    let signal = ben.until(|frame| frame["type"] == "signal").await;
+    assert_eq!(signal["signal"]["type"], "typing");
+    assert_eq!(signal["signal"].get("agent"), None);
+    let away = json!({ "type": "set_presence", "presence": "away", "reason": "lunch" });
+    let reply = ana.command(&Uuid::now_v7().to_string(), away).await;
+    assert!(reply.get("ok").is_some(), "{reply}");
+    let signal = ben.until(|frame| frame["signal"]["type"] == "presence").await;
+    assert_eq!(signal["signal"]["reason"], "lunch");
+}
+
+#[tokio::test]
+async fn a_channel_comes_and_goes_with_its_subscription() {
+    let desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({ "channels": ["chat"] })).await;
+    ana.welcome().await;
+    desk.post("voice", &ringing("c-1")).await;
+    ana.send(&json!({ "type": "subscribe", "channels": ["voice"] })).await;
+    let gap = ana.until(|frame| frame["type"] == "gap").await;
+    assert_eq!(gap["channel"], "voice");
+    let cause = desk.post("voice", &ringing("c-2")).await;
+    let event = ana.event(&cause).await;
+    assert!(event["offset"].as_u64() > gap["offset"].as_u64());
+    ana.send(&json!({ "type": "unsubscribe", "channels": ["voice"] })).await;
+    // A reply comes after what was sent before it.
+    let command = json!({ "type": "set_presence", "presence": "busy" });
+    ana.command(&Uuid::now_v7().to_string(), command).await;
+    desk.post("voice", &ringing("c-3")).await;
+    let after = json!({ "type": "notice", "text": "after" });
+    let cause = desk.post("chat", &after).await;
+    ana.event(&cause).await;
+    assert!(ana.passed.iter().all(|frame| frame["event"]["call"] != "c-3"));
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_the_desk_goes_on_where_it_was() {
+    let mut desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({})).await;
+    let welcome = ana.welcome().await;
+    let first = desk.post("voice", &ringing("c-0")).await;
+    let interaction = ana.event(&first).await["event"]["interaction_id"].clone();
+    let id = Uuid::now_v7().to_string();
+    let answer = json!({ "type": "answer_call", "interaction_id": interaction });
+    let reply = ana.command(&id, answer.clone()).await;
+    assert!(reply.get("ok").is_some(), "{reply}");
+    let mut accepted = vec![first, id.clone()];
+    for turn in 1..=60 {
+        accepted.push(desk.post("voice", &ringing(&format!("c-{turn}"))).await);
+    }
+    desk.kill();
+    desk.begin();
+    let epoch = &welcome["streams"]["voice"]["epoch"];
+    let resume = json!({ "resume": { "voice": { "epoch": epoch, "offset": 0 } } });
+    let mut back = desk.hello(&desk.ana, resume).await;
+    let welcome = back.welcome().await;
+    assert_eq!(welcome["streams"]["voice"]["recovered"], true, "{welcome}");
+    back.event(accepted.last().expect("a cause")).await;
+    let mut causes: Vec<_> = back
+        .passed
+        .iter()
+        .filter(|frame| frame["type"] == "event")
+        .map(|frame| frame["event"]["cause"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    causes.extend(accepted.last().cloned());
+    let (mut sorted, mut wanted) = (causes.clone(), accepted.clone());
+    sorted.sort();
+    wanted.sort();
+    assert_eq!(sorted, wanted, "everything once");
+    // The same command again: the first reply, and no second effect.
+    let again = back.command(&id, answer).await;
+    assert_eq!(again["ok"], reply["ok"]);
+}
+
+#[tokio::test]
+async fn on_sigterm_clients_are_told_and_the_program_ends_well() {
+    let mut desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({})).await;
+    ana.welcome().await;
+    let service = desk.service.take().expect("a running service");
+    let ended = tokio::task::spawn_blocking(move || service.term());
+    assert_eq!(ana.code().await, 4000);
+    assert_eq!(ended.await.expect("an end"), Some(0));
+}
