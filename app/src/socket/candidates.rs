@@ -29,7 +29,7 @@ impl Candidates {
     }
 
     /// The next one after the last, all in turn.
-    pub fn next(&mut self) -> Option<String> {
+    pub fn take_turn(&mut self) -> Option<String> {
         let rest = self.base.iter().filter(|url| !self.peers.contains(url));
         let all: Vec<&String> = match &self.last {
             // The first attempt goes to where the page came from.
@@ -76,7 +76,7 @@ impl Dice {
     /// How long to wait before attempt `attempt`, from 0: full jitter under a
     /// ceiling that doubles.
     pub(super) fn wait_ms(&mut self, attempt: u32) -> u64 {
-        let ceiling = (2 * WAIT_MS_MIN << attempt.min(16)).min(WAIT_MS_MAX);
+        let ceiling = ((2 * WAIT_MS_MIN) << attempt.min(16)).min(WAIT_MS_MAX);
         WAIT_MS_MIN + self.roll() % (ceiling - WAIT_MS_MIN + 1)
     }
 }
@@ -101,14 +101,14 @@ mod tests {
     #[test]
     fn every_attempt_goes_to_the_next_live_peer() {
         let mut candidates = Candidates::new(vec!["own".into(), "b".into()]);
-        assert_eq!(candidates.next().as_deref(), Some("own"));
-        assert_eq!(candidates.next().as_deref(), Some("b"));
+        assert_eq!(candidates.take_turn().as_deref(), Some("own"));
+        assert_eq!(candidates.take_turn().as_deref(), Some("b"));
         candidates.set_peers(vec!["c".into(), "b".into()]);
-        assert_eq!(candidates.next().as_deref(), Some("own"));
+        assert_eq!(candidates.take_turn().as_deref(), Some("own"));
         candidates.set_peers(vec!["c".into(), "b".into()]);
-        assert_eq!(candidates.next().as_deref(), Some("c"));
-        assert_eq!(candidates.next().as_deref(), Some("b"));
-        assert_eq!(candidates.next().as_deref(), Some("own"));
-        assert_eq!(Candidates::new(Vec::new()).next(), None);
+        assert_eq!(candidates.take_turn().as_deref(), Some("c"));
+        assert_eq!(candidates.take_turn().as_deref(), Some("b"));
+        assert_eq!(candidates.take_turn().as_deref(), Some("own"));
+        assert_eq!(Candidates::new(Vec::new()).take_turn(), None);
     }
 }

@@ -350,7 +350,13 @@ impl Driver {
     }
 
     fn open(&mut self, id: LinkId, url: &str) {
-        match WebSocket::open_with_protocol(url, SUBPROTOCOL) {
+        // Trunk's proxy drops the answer to an offered subprotocol.
+        let socket = if cfg!(feature = "csr") {
+            WebSocket::open(url)
+        } else {
+            WebSocket::open_with_protocol(url, SUBPROTOCOL)
+        };
+        match socket {
             Ok(socket) => {
                 let (frames, waiting) = mpsc::channel(FRAMES_MAX);
                 self.links.insert(id, frames);

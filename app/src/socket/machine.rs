@@ -282,7 +282,7 @@ impl Machine {
     }
 
     fn connect(&mut self, now: u64, out: &mut Vec<Output>) {
-        if let Some(url) = self.candidates.next() {
+        if let Some(url) = self.candidates.take_turn() {
             let link = self.begin(url, now, out);
             self.link = Some(link);
             self.phase = Phase::Linked;

@@ -87,8 +87,10 @@ pub(super) fn caused(desk: &mut Desk, cause: Uuid) {
 /// A snapshot holds what commands have brought about.
 pub(super) fn seen(desk: &mut Desk, thread: &Thread) {
     desk.outgoing.retain(|one| {
-        !(one.progress == Progress::Done && one.command.interaction_id() == Some(thread.id))
-            && !thread.entries.iter().any(|entry| entry.cause == one.id.0)
+        let done =
+            one.progress == Progress::Done && one.command.interaction_id() == Some(thread.id);
+        let held = thread.entries.iter().any(|entry| entry.cause == one.id.0);
+        !done && !held
     });
 }
 

@@ -160,12 +160,11 @@ fn PresenceSelect() -> impl IntoView {
 fn SignOutButton() -> impl IntoView {
     let ui: Wiring = wiring();
     let action = ServerAction::<SignOut>::new();
-    Effect::new(move || match action.value().get() {
-        Some(Ok(()) | Err(DeskError::SignedOut)) => {
+    Effect::new(move || {
+        if let Some(Ok(()) | Err(DeskError::SignedOut)) = action.value().get() {
             ui.tell(super::wiring::Tell::Stop);
             browser::go("/sign-in");
         }
-        _ => {}
     });
     view! {
         <ActionForm action=action>

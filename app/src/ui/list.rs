@@ -125,7 +125,7 @@ fn Rows() -> impl IntoView {
             </ul>
             {move || {
                 shown.with(Vec::is_empty).then(|| {
-                    let text = ui.filter.with(|filter| empty(filter));
+                    let text = ui.filter.with(empty);
                     view! { <p class="empty">{text}</p> }
                 })
             }}
