@@ -28,6 +28,8 @@ use crate::members::SignalTo;
 const COMMANDS_MAX: usize = 64;
 /// How long a close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a slow reader may take to come to its close frame.
+const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A write that takes longer than this is a reader that doesn't read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is asked whether the session still holds.
@@ -112,7 +114,9 @@ where
         }
     };
     // A client that doesn't answer is dropped.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+    let patience =
+        if code == CloseCode::SlowReader { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let _ = tokio::time::timeout(patience, goodbye).await;
 }
 
 /// From the first byte to who it is.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::{
-    AgentCommand, Command, Contact, Context, Event, EventId, Interaction, InteractionId, Presence,
+    AgentCommand, Command, Contact, Context, Distribution, Event, EventId, Interaction, InteractionId, Presence,
     Recorded, Refusal, RefusalCode, Timestamp, apply, decide,
 };
 use protocol::{Outcome, ReplyError};
@@ -25,6 +25,8 @@ pub(super) struct Plan<'a> {
     loaded: HashMap<InteractionId, u64>,
     repeats: bool,
     pub(super) commit: Commit,
+    /// Who is told that a customer writes, and where.
+    pub(super) typing: Vec<(InteractionId, Distribution)>,
 }
 
 impl<'a> Plan<'a> {
@@ -45,6 +47,7 @@ impl<'a> Plan<'a> {
             loaded,
             repeats: false,
             commit: Commit::default(),
+            typing: Vec::new(),
         }
     }
 
@@ -121,6 +124,11 @@ impl<'a> Plan<'a> {
             self.record(item, event);
         }
         let state = item.target.and_then(|target| self.states.get(&target));
+        if let (Command::External { routed, .. }, Some(state)) = (&item.command, state)
+            && routed.event.is_ephemeral()
+        {
+            self.typing.push((state.id, state.distribution.clone()));
+        }
         Ok(match state {
             Some(state) => json!({
                 "interaction_id": state.id,

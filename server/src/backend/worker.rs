@@ -238,6 +238,11 @@ impl Worker {
                 .signal(&SignalTo { signal, distribution: Distribution::Broadcast })
                 .await;
         }
+        for (interaction_id, distribution) in &plan.typing {
+            let signal = Signal::Typing { interaction_id: *interaction_id, agent: None };
+            let distribution = distribution.clone();
+            self.backend.members.signal(&SignalTo { signal, distribution }).await;
+        }
         join_all(items.iter().map(|item| self.reply(item, plan.outcome(item.id)))).await;
         Ok(())
     }
