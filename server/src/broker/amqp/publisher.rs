@@ -219,10 +219,9 @@ impl Worker {
             }
             if self.flying.len() < WINDOW
                 && let Some(job) = self.backlog.pop_front()
+                && self.write(live, channel, job).await.is_err()
             {
-                if self.write(live, channel, job).await.is_err() {
-                    return End::Failed;
-                }
+                return End::Failed;
             }
             let ready = match self.flying.front_mut() {
                 Some(first) => (&mut first.confirm).now_or_never(),
