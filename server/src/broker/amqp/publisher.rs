@@ -104,6 +104,7 @@ impl Lane {
             backlog: VecDeque::new(),
             flying: VecDeque::new(),
             refused: VecDeque::new(),
+            returned: VecDeque::new(),
         };
         spawn(async move { stop.run_until_cancelled(worker.run()).await.unwrap_or(()) }.boxed());
         Self { queue, link, patience }
@@ -169,13 +170,15 @@ struct Worker {
     flying: VecDeque<Flight>,
     /// Sent before those that fly, and refused.
     refused: VecDeque<Job>,
+    /// Returned, as no queue took them: for the same channel, when it is time.
+    returned: VecDeque<(Instant, Job)>,
 }
 
 impl Worker {
     async fn run(mut self) {
         loop {
             self.backlog.retain(|job| !job.done.is_closed());
-            if self.backlog.is_empty() {
+            if self.backlog.is_empty() && self.returned.is_empty() {
                 match self.next_job().await {
                     Some(job) => self.backlog.push_back(job),
                     None => return,
@@ -211,12 +214,14 @@ impl Worker {
     async fn pump(&mut self, live: &Live, channel: &Channel) -> End {
         let mut ended = false;
         loop {
+            while let Some((_, job)) = self.returned.pop_front_if(|(at, _)| *at <= Instant::now()) {
+                self.backlog.push_back(job);
+            }
             if self.flying.len() < WINDOW
                 && let Some(job) = self.backlog.pop_front()
+                && self.write(live, channel, job).await.is_err()
             {
-                if self.write(live, channel, job).await.is_err() {
-                    return End::Failed;
-                }
+                return End::Failed;
             }
             let ready = match self.flying.front_mut() {
                 Some(first) => (&mut first.confirm).now_or_never(),
@@ -231,10 +236,11 @@ impl Worker {
             if !self.backlog.is_empty() && self.flying.len() < WINDOW {
                 continue;
             }
-            if ended && self.flying.is_empty() {
+            if ended && self.flying.is_empty() && self.returned.is_empty() {
                 return End::Closed;
             }
             let overdue = self.flying.front().map(|first| first.since + self.config.patience);
+            let again = self.returned.front().map(|(at, _)| *at);
             let room = self.flying.len() < WINDOW && !ended;
             tokio::select! {
                 job = self.jobs.recv(), if room => match job {
@@ -253,6 +259,7 @@ impl Worker {
                     }
                     self.flying.iter_mut().for_each(|flight| flight.since = Instant::now());
                 }
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = live.gone.cancelled() => return End::Failed,
                 () = self.config.closing.cancelled(), if room => self.jobs.close(),
             }
@@ -314,7 +321,14 @@ impl Worker {
             let trouble = match outcome {
                 Ok(Confirmation::Ack(_)) if !returned.contains(job.id()) => None,
                 Ok(Confirmation::Ack(_)) => {
-                    Some(BrokerError::Unroutable(job.outgoing.key.to_string()))
+                    let error = BrokerError::Unroutable(job.outgoing.key.to_string());
+                    if !self.config.ordered {
+                        // The channel is well, and others needn't wait.
+                        job.note(error);
+                        self.returned.push_back((Instant::now() + BACK_OFF, job));
+                        continue;
+                    }
+                    Some(error)
                 }
                 Ok(_) => match full(live, &job.outgoing).await {
                     Some(full) => {
