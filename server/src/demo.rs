@@ -162,10 +162,10 @@ pub(crate) async fn start(
 /// The key of an earlier run, or a new one.
 async fn key(store: &dyn Store, file: &PathBuf) -> Result<(String, String), Failure> {
     let failed = |error: String| Failure::Setup(format!("{}: {error}", file.display()));
-    if let Ok(kept) = tokio::fs::read_to_string(file).await {
-        if let Ok(Some(known)) = store.integration(auth::hash(kept.trim())).await {
-            return Ok((known.name, kept.trim().to_owned()));
-        }
+    if let Ok(kept) = tokio::fs::read_to_string(file).await
+        && let Ok(Some(known)) = store.integration(auth::hash(kept.trim())).await
+    {
+        return Ok((known.name, kept.trim().to_owned()));
     }
     let name = format!("demo-{:.8}", Uuid::new_v4().simple().to_string());
     let key = keeping::add_key(store, &name, Channel::ALL.to_vec(), false).await?;

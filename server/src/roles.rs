@@ -297,7 +297,6 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
             config: web::Config {
                 public_url: settings.web.public_url.clone(),
                 session: Duration::from_secs(settings.web.session_hours * 3_600),
-                ..web::Config::default()
             },
         });
         if let Some(aggregator) = &sockets {

@@ -114,8 +114,7 @@ where
         }
     };
     // A client that doesn't answer is dropped.
-    let patience =
-        if code == CloseCode::SlowReader { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let patience = if code == CloseCode::SlowReader { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     let _ = tokio::time::timeout(patience, goodbye).await;
 }
 

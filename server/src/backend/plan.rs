@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::{
-    AgentCommand, Command, Contact, Context, Distribution, Event, EventId, Interaction, InteractionId, Presence,
-    Recorded, Refusal, RefusalCode, Timestamp, apply, decide,
+    AgentCommand, Command, Contact, Context, Distribution, Event, EventId, Interaction,
+    InteractionId, Presence, Recorded, Refusal, RefusalCode, Timestamp, apply, decide,
 };
 use protocol::{Outcome, ReplyError};
 use serde_json::json;
