@@ -65,9 +65,17 @@ pub(crate) enum Command {
     #[command(alias = "server")]
     Backend { profile: Option<String> },
     /// The three POST routes
-    ExternalApi { port: Option<u16>, profile: Option<String> },
+    ExternalApi {
+        /// A port, a profile, or both
+        #[arg(num_args = 0..=2, value_name = "PORT|PROFILE")]
+        words: Vec<String>,
+    },
     /// The web app alone
-    Web { port: Option<u16>, profile: Option<String> },
+    Web {
+        /// A port, a profile, or both
+        #[arg(num_args = 0..=2, value_name = "PORT|PROFILE")]
+        words: Vec<String>,
+    },
     /// Exchanges and queues
     Topology {
         #[command(subcommand)]
@@ -93,6 +101,22 @@ pub(crate) enum Command {
     },
     /// Exit 0 if the service on this machine is ready
     Healthcheck { profile: Option<String> },
+}
+
+/// `4000`, `localhost` or `4000 localhost`. A profile's name is no number.
+pub(crate) fn port_and_profile(words: &[String]) -> (Option<u16>, Option<String>) {
+    match words {
+        [] => (None, None),
+        [one] => match one.parse() {
+            Ok(port) => (Some(port), None),
+            Err(_) => (None, Some(one.clone())),
+        },
+        [first, rest @ ..] => match first.parse() {
+            Ok(port) => (Some(port), rest.last().cloned()),
+            // What can't be a port is taken for a profile, and named as unknown.
+            Err(_) => (None, Some(first.clone())),
+        },
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,6 +212,17 @@ mod tests {
         };
         assert_eq!(scopes, [Channel::Voice, Channel::Chat]);
         assert!(Cli::try_parse_from(["warren", "key", "add", "pbx", "--scopes", "fax"]).is_err());
+    }
+
+    #[test]
+    fn a_port_and_a_profile_are_told_apart() {
+        let read = |words: &[&str]| {
+            port_and_profile(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]), (None, None));
+        assert_eq!(read(&["4000"]), (Some(4000), None));
+        assert_eq!(read(&["cluster"]), (None, Some("cluster".to_owned())));
+        assert_eq!(read(&["4000", "cluster"]), (Some(4000), Some("cluster".to_owned())));
     }
 
     #[test]

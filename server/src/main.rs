@@ -63,14 +63,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             let roles = Roles { backend: true, ..Roles::default() };
             roles::run(settings(&common.flags(profile))?, roles).await
         }
-        Command::ExternalApi { port, profile } => {
+        Command::ExternalApi { words } => {
+            let (port, profile) = cli::port_and_profile(&words);
             let mut settings = settings(&common.flags(profile))?;
             if let (Some(port), None) = (port, common.external) {
                 settings.external.listen.set_port(port);
             }
             roles::run(settings, Roles { external: true, ..Roles::default() }).await
         }
-        Command::Web { port, profile } => {
+        Command::Web { words } => {
+            let (port, profile) = cli::port_and_profile(&words);
             let mut settings = settings(&common.flags(profile))?;
             if let (Some(port), None) = (port, common.web) {
                 settings.web.listen.set_port(port);

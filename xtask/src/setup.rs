@@ -9,7 +9,7 @@ use crate::run::{Failed, in_root, output, root, run};
 const WASM: &str = "wasm32-unknown-unknown";
 /// The last one that rustc 1.95 builds.
 const TRUNK: &str = "0.21.14";
-const DENY: &str = "cargo-deny";
+const DENY: &str = "0.20.2";
 
 /// What it is for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,6 +32,7 @@ pub(crate) fn bring(purpose: For) -> Result<(), Failed> {
     }
     if purpose == For::Test {
         python()?;
+        deny()?;
     }
     Ok(())
 }
@@ -175,7 +176,11 @@ fn python() -> Result<(), Failed> {
     Ok(std::fs::write(stamp, wanted)?)
 }
 
-/// True if `cargo deny` can be run; it is not installed for its own sake.
-pub(crate) fn has_deny() -> bool {
-    there(DENY)
+/// What checks licences and sources.
+fn deny() -> Result<(), Failed> {
+    if there("cargo-deny") {
+        return Ok(());
+    }
+    say(&format!("cargo-deny {DENY} (about two minutes)"));
+    install("cargo-deny", DENY)
 }

@@ -65,10 +65,6 @@ fn browser() -> Result<(), Failed> {
 }
 
 fn deny() -> Result<(), Failed> {
-    if !setup::has_deny() {
-        eprintln!("cargo-deny isn't installed: left out (`cargo install cargo-deny` brings it)");
-        return Ok(());
-    }
     // The advisories' database is fetched from elsewhere: a run without the
     // network checks the rest.
     cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])

@@ -1,0 +1,153 @@
+// What every scenario stands on: a private warren, a browser, agents who sign in.
+
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+export const binary = process.env.WARREN_BIN ?? join(root, "target/debug/warren");
+export const PASSWORD = "correct horse battery";
+/// Longer than anything should take on a busy machine, in ms.
+export const PATIENCE = 45_000;
+
+/// Calls `attempt` until it gives something, at most `PATIENCE`.
+export async function until(what, attempt) {
+  const deadline = Date.now() + PATIENCE;
+  let last;
+  while (Date.now() < deadline) {
+    try {
+      const found = await attempt();
+      if (found) return found;
+    } catch (error) {
+      last = error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`waited too long for ${what}${last ? `: ${last.message}` : ""}`);
+}
+
+/// A process that prints a line which begins with `ready`; stopped by pid.
+function started(command, args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    let out = "";
+    let err = "";
+    child.stderr.on("data", (chunk) => (err += chunk));
+    child.stdout.on("data", (chunk) => {
+      out += chunk;
+      const line = out.split("\n").find((one) => one.startsWith("ready"));
+      if (line && out.includes("\n")) resolve({ child, line });
+    });
+    child.on("exit", (code) => reject(new Error(`${command} ended with ${code}: ${err}`)));
+  });
+}
+
+const ended = (child) =>
+  child.exitCode !== null || child.signalCode !== null
+    ? Promise.resolve()
+    : new Promise((resolve) => child.on("exit", resolve));
+
+/// `warren up` in a folder of its own.
+export class Warren {
+  static async start({ args = [] } = {}) {
+    const warren = new Warren();
+    warren.data = mkdtempSync(join(tmpdir(), "warren-"));
+    warren.args = args;
+    warren.ports = ["127.0.0.1:0", "127.0.0.1:0"];
+    await warren.begin();
+    return warren;
+  }
+
+  /// Starts the process; a second time on the same ports and data.
+  async begin() {
+    const [web, external] = this.ports;
+    const args = ["up", "--data", this.data, "--web", web, "--external", external, ...this.args];
+    const { child, line } = await started(binary, args);
+    this.child = child;
+    this.web = /web=(\S+)/.exec(line)[1];
+    this.external = /external=(\S+)/.exec(line)[1];
+    this.ports = [new URL(this.web).host, new URL(this.external).host];
+  }
+
+  run(args, input = "") {
+    const done = spawnSync(binary, [...args, "--data", this.data], { input, encoding: "utf8" });
+    if (done.status !== 0) throw new Error(done.stderr);
+    return done.stdout.trim();
+  }
+
+  addAgent(login, role = "agent") {
+    this.run(["user", "add", login, "--role", role, "--password-stdin"], PASSWORD);
+  }
+
+  /// Posts an event and gives its id.
+  async post(channel, event) {
+    this.key ??= this.run(["key", "add", "e2e", "--scopes", "voice,chat,tickets"]);
+    return post(this.external, this.key, channel, event);
+  }
+
+  async kill() {
+    this.child.kill("SIGKILL");
+    await ended(this.child);
+  }
+
+  async stop() {
+    this.child.kill("SIGTERM");
+    await ended(this.child);
+    rmSync(this.data, { recursive: true, force: true });
+  }
+}
+
+export async function post(external, key, channel, event) {
+  const answer = await fetch(`${external}/external/${channel}`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: JSON.stringify(event),
+  });
+  if (answer.status !== 202) throw new Error(`${answer.status} ${await answer.text()}`);
+  return (await answer.json()).id;
+}
+
+export function launch() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-background-networking"],
+  });
+}
+
+export const id = (name) => `[data-testid="${name}"]`;
+
+/// A page of its own session; `faults` are errors that a browser reported.
+export async function open(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  page.faults = [];
+  page.on("pageerror", (error) => page.faults.push(error.message));
+  page.on("console", (message) => {
+    // What the network does to a page is the network's affair.
+    const network = /WebSocket|Failed to load resource|ERR_/.test(message.text());
+    if (message.type() === "error" && !network) page.faults.push(message.text());
+  });
+  return page;
+}
+
+export async function signIn(page, web, login, password = PASSWORD) {
+  await page.goto(`${web}/sign-in`);
+  await hydrated(page);
+  await page.fill(id("login"), login);
+  await page.fill(id("password"), password);
+  await page.click(id("sign-in"));
+}
+
+// By selectors alone: the pages' policy forbids what evaluates text.
+export const hydrated = (page) =>
+  page.waitForSelector('html[data-hydrated="true"]', { state: "attached" });
+
+export const live = (page) => page.waitForSelector(`${id("connection-pill")}[data-state="live"]`);
+
+/// An interaction as the server has it, by the page's own session.
+export const snapshot = (page, interaction) =>
+  page.evaluate(async (one) => (await fetch(`/api/v1/interactions/${one}`)).json(), interaction);
