@@ -6,7 +6,7 @@
 //! opens a new channel, since an old one may refuse everything for seconds
 //! after a queue has moved, and sends what is left again, with the same ids.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ impl Lane {
             flying: VecDeque::new(),
             refused: VecDeque::new(),
             returned: VecDeque::new(),
+            returned_ids: Vec::new(),
         };
         spawn(async move { stop.run_until_cancelled(worker.run()).await.unwrap_or(()) }.boxed());
         Self { queue, link, patience }
@@ -150,7 +151,34 @@ impl Lane {
 struct Flight {
     job: Job,
     confirm: PublisherConfirm,
+    outcome: Option<lapin::Result<Confirmation>>,
     since: Instant,
+}
+
+impl Flight {
+    /// Whether its confirm has come.
+    fn landed(&mut self) -> bool {
+        if self.outcome.is_none() {
+            self.outcome = (&mut self.confirm).now_or_never();
+        }
+        self.outcome.is_some()
+    }
+
+    /// Waits for its confirm.
+    async fn land(&mut self) {
+        if self.outcome.is_none() {
+            self.outcome = Some((&mut self.confirm).await);
+        }
+    }
+
+    /// The message that came back with its confirm: not always its own.
+    fn take_returned(&mut self) -> Option<String> {
+        let message: BasicReturnMessage = match &mut self.outcome {
+            Some(Ok(Confirmation::Ack(message) | Confirmation::Nack(message))) => message.take()?,
+            _ => return None,
+        };
+        message.properties.message_id().as_ref().map(ToString::to_string)
+    }
 }
 
 /// Why a channel isn't used any more.
@@ -172,6 +200,8 @@ struct Worker {
     refused: VecDeque<Job>,
     /// Returned, as no queue took them: for the same channel, when it is time.
     returned: VecDeque<(Instant, Job)>,
+    /// Ids that came back and whose own confirm wasn't looked at yet.
+    returned_ids: Vec<String>,
 }
 
 impl Worker {
@@ -223,12 +253,8 @@ impl Worker {
             {
                 return End::Failed;
             }
-            let ready = match self.flying.front_mut() {
-                Some(first) => (&mut first.confirm).now_or_never(),
-                None => None,
-            };
-            if let Some(outcome) = ready {
-                if self.settle(live, channel, outcome).await.is_err() {
+            if self.flying.front_mut().is_some_and(Flight::landed) {
+                if self.settle(live, channel).await.is_err() {
                     return End::Failed;
                 }
                 continue;
@@ -247,11 +273,7 @@ impl Worker {
                     Some(job) => self.backlog.push_back(job),
                     None => ended = true,
                 },
-                outcome = first(&mut self.flying) => {
-                    if self.settle(live, channel, outcome).await.is_err() {
-                        return End::Failed;
-                    }
-                }
+                () = first(&mut self.flying) => {}
                 () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
                     // While the broker is blocked no channel would fare better.
                     if self.config.link.blocked().is_none() {
@@ -281,7 +303,12 @@ impl Worker {
         };
         match written {
             Ok(confirm) => {
-                self.flying.push_back(Flight { job, confirm, since: Instant::now() });
+                self.flying.push_back(Flight {
+                    job,
+                    confirm,
+                    outcome: None,
+                    since: Instant::now(),
+                });
                 Ok(())
             }
             Err(fault) => {
@@ -292,34 +319,44 @@ impl Worker {
         }
     }
 
-    /// Tells the callers of the oldest flights what became of them, given the
-    /// outcome of the first.
+    /// Reads what confirms there are; returns how many of the oldest flights
+    /// may be told their outcome.
+    ///
+    /// The broker sends a message back before it acks it. But one ack may
+    /// stand for many messages, and lapin hangs what came back on any of
+    /// them, or on one acked before. So an ack is believed only when every
+    /// confirm that came before it, or with it, was searched for its id.
+    fn look(&mut self, channel: &Channel) -> usize {
+        let pending = self.flying.iter_mut().position(|flight| !flight.landed());
+        let landed = pending.unwrap_or(self.flying.len());
+        // All confirms of an ack are given out under a lock that this takes.
+        let _ = channel.wait_for_confirms().now_or_never();
+        for flight in &mut self.flying {
+            flight.landed();
+            self.returned_ids.extend(flight.take_returned());
+        }
+        landed
+    }
+
+    /// Whether a message was returned; once for each time that it was.
+    fn came_back(&mut self, id: &str) -> bool {
+        let place = self.returned_ids.iter().position(|returned| returned == id);
+        place.map(|place| self.returned_ids.swap_remove(place)).is_some()
+    }
+
+    /// Tells the callers of the oldest flights what became of them.
     ///
     /// # Errors
     /// When one failed; it and what must follow it is in `refused`.
-    async fn settle(
-        &mut self,
-        live: &Live,
-        channel: &Channel,
-        outcome: lapin::Result<Confirmation>,
-    ) -> Result<(), ()> {
-        // One ack may stand for many messages, and lapin hangs a returned
-        // message on any of them. It does so under a lock that this call
-        // takes: after it, all outcomes of that ack are there to be read.
-        let _ = channel.wait_for_confirms().now_or_never();
-        let mut outcomes = vec![outcome];
-        for flight in self.flying.iter_mut().skip(1) {
-            match (&mut flight.confirm).now_or_never() {
-                Some(outcome) => outcomes.push(outcome),
-                None => break,
-            }
-        }
-        let returned: HashSet<String> = outcomes.iter().filter_map(returned_id).collect();
+    async fn settle(&mut self, live: &Live, channel: &Channel) -> Result<(), ()> {
+        let landed = self.look(channel);
         let mut failed = VecDeque::new();
-        for outcome in outcomes {
-            let Some(Flight { job, .. }) = self.flying.pop_front() else { break };
+        for _ in 0..landed {
+            let Some(Flight { job, outcome: Some(outcome), .. }) = self.flying.pop_front() else {
+                break;
+            };
             let trouble = match outcome {
-                Ok(Confirmation::Ack(_)) if !returned.contains(job.id()) => None,
+                Ok(Confirmation::Ack(_)) if !self.came_back(job.id()) => None,
                 Ok(Confirmation::Ack(_)) => {
                     let error = BrokerError::Unroutable(job.outgoing.key.to_string());
                     if !self.config.ordered {
@@ -360,25 +397,27 @@ impl Worker {
     async fn abandon(&mut self, channel: &Channel) {
         let end = Instant::now() + BACK_OFF;
         let mut left = std::mem::take(&mut self.refused);
-        let mut returned = HashSet::new();
-        let mut confirmed = Vec::new();
-        while let Some(mut flight) = self.flying.pop_front() {
-            let outcome = tokio::time::timeout_at(end, &mut flight.confirm).await;
-            if let Ok(outcome) = &outcome {
-                returned.extend(returned_id(outcome));
-            }
-            match outcome {
-                Ok(Ok(Confirmation::Ack(_))) if !self.config.ordered => confirmed.push(flight.job),
-                _ => left.push_back(flight.job),
+        if !self.config.ordered {
+            let landings = async {
+                for flight in &mut self.flying {
+                    flight.land().await;
+                }
+            };
+            let _ = tokio::time::timeout_at(end, landings).await;
+            // Only those that had landed before the search are believed.
+            let before: Vec<bool> = self.flying.iter_mut().map(Flight::landed).collect();
+            self.look(channel);
+            for (flight, landed) in std::mem::take(&mut self.flying).into_iter().zip(before) {
+                let acked = matches!(flight.outcome, Some(Ok(Confirmation::Ack(_))));
+                if landed && acked && !self.came_back(flight.job.id()) {
+                    let _ = flight.job.done.send(Ok(()));
+                } else {
+                    left.push_back(flight.job);
+                }
             }
         }
-        for job in confirmed {
-            if returned.contains(job.id()) {
-                left.push_back(job);
-            } else {
-                let _ = job.done.send(Ok(()));
-            }
-        }
+        left.extend(self.flying.drain(..).map(|flight| flight.job));
+        self.returned_ids.clear();
         left.append(&mut self.backlog);
         self.backlog = left;
         sleep_until(end).await;
@@ -386,20 +425,12 @@ impl Worker {
     }
 }
 
-/// The outcome of the oldest flight; never if there is none.
-async fn first(flying: &mut VecDeque<Flight>) -> lapin::Result<Confirmation> {
+/// Waits for the oldest flight; for ever if there is none.
+async fn first(flying: &mut VecDeque<Flight>) {
     match flying.front_mut() {
-        Some(flight) => (&mut flight.confirm).await,
+        Some(flight) => flight.land().await,
         None => std::future::pending().await,
     }
-}
-
-fn returned_id(outcome: &lapin::Result<Confirmation>) -> Option<String> {
-    let message: &BasicReturnMessage = match outcome {
-        Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => message,
-        _ => return None,
-    };
-    message.properties.message_id().as_ref().map(ToString::to_string)
 }
 
 /// A channel with confirms.
