@@ -73,6 +73,7 @@ CREATE TABLE journal (
     distribution TEXT NOT NULL,
     body TEXT NOT NULL,
     at BIGINT NOT NULL,
+    by_agent BIGINT NOT NULL,
     announced_at BIGINT,
     PRIMARY KEY (channel, pos)
 );

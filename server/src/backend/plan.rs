@@ -167,6 +167,7 @@ impl<'a> Plan<'a> {
             channel: self.partition.channel,
             partition: self.partition.index,
             cause: item.id,
+            by_agent: matches!(item.command, Command::Agent { .. }),
             interaction: item.target.zip(version),
             distribution: audience,
             body,

@@ -164,7 +164,7 @@ async fn events(tx: &mut AnyConnection, events: &[NewEvent]) -> Result<Vec<u64>,
             continue;
         }
         let mut last = take_offsets(tx, *channel, count).await?;
-        let mut rows: Vec<[Arg; 11]> = Vec::with_capacity(count);
+        let mut rows: Vec<[Arg; 12]> = Vec::with_capacity(count);
         for (event, offset) in events.iter().zip(&mut offsets) {
             if event.channel != *channel {
                 continue;
@@ -185,12 +185,13 @@ async fn events(tx: &mut AnyConnection, events: &[NewEvent]) -> Result<Vec<u64>,
                 distribution.into(),
                 event.body.clone().into(),
                 event.at.as_millis().into(),
+                event.by_agent.into(),
             ]);
         }
         for some in rows.chunks(ROWS_MAX) {
             Sql::new(
                 "INSERT INTO journal (channel, pos, id, kind, cause, part, interaction_id, \
-                 version, distribution, body, at) VALUES ",
+                 version, distribution, body, at, by_agent) VALUES ",
             )
             .rows(some)
             .run(tx)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::{EventId, Login, Timestamp};
 use protocol::{Journey, JourneyEvent, JourneyStage, Outcome, Stage};
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::database::Database;
@@ -59,12 +60,14 @@ impl Database {
             .arg(key.as_str())
             .one_in(&self.read)
             .await?;
-        let journal =
-            Sql::new("SELECT channel, pos, id, kind, announced_at FROM journal WHERE cause = ")
-                .arg(key.as_str())
-                .and(" ORDER BY channel, pos")
-                .all_in(&self.read)
-                .await?;
+        let journal = Sql::new(
+            "SELECT channel, pos, id, kind, announced_at, interaction_id, version FROM journal \
+             WHERE cause = ",
+        )
+        .arg(key.as_str())
+        .and(" ORDER BY channel, pos")
+        .all_in(&self.read)
+        .await?;
         let receipts = Sql::new("SELECT stage, agent, at, count FROM receipts WHERE cause = ")
             .arg(key.as_str())
             .all_in(&self.read)
@@ -106,6 +109,9 @@ impl Database {
             all_announced &= at.is_some();
             announced = announced.max(at);
         }
+        if let Some(at) = self.acted_after(&journal).await? {
+            reach(Stage::Acted, at, 0, None);
+        }
         let mut told = false;
         for row in &receipts {
             let word = row.text("stage")?;
@@ -129,6 +135,30 @@ impl Database {
             outcome,
             events,
         }))
+    }
+
+    /// When an agent first acted on an interaction after one of these events.
+    async fn acted_after(&self, journal: &[AnyRow]) -> Result<Option<i64>, StoreError> {
+        let mut first: Option<i64> = None;
+        for row in journal {
+            let (Some(interaction), Some(version)) =
+                (row.maybe_text("interaction_id")?, row.maybe_int("version")?)
+            else {
+                continue;
+            };
+            let acted = Sql::new("SELECT at FROM journal WHERE by_agent = 1 AND interaction_id = ")
+                .arg(interaction)
+                .and(" AND version > ")
+                .arg(version)
+                .and(" ORDER BY version LIMIT 1")
+                .one_in(&self.read)
+                .await?;
+            if let Some(row) = acted {
+                let at = row.int("at")?;
+                first = Some(first.map_or(at, |known| known.min(at)));
+            }
+        }
+        Ok(first)
     }
 
     pub(super) async fn delete_old(&self, before: Timestamp) -> Result<(), StoreError> {

@@ -71,6 +71,8 @@ pub struct NewEvent {
     pub partition: u32,
     /// What brought it about.
     pub cause: Uuid,
+    /// True if an agent's command did.
+    pub by_agent: bool,
     /// Its interaction, and its version there.
     pub interaction: Option<(InteractionId, u64)>,
     /// Who sees it.
