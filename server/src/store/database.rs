@@ -13,7 +13,7 @@ use protocol::{
 };
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, Executor};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 use uuid::Uuid;
 
 use super::sql::{Columns, Sql};
@@ -82,6 +82,7 @@ impl Database {
             Some(file) => name(file, error),
             None => error,
         };
+        knock(&url, postgres).await.map_err(named)?;
         let (write, read) = if postgres {
             let pool = pool(&url, config.max_connections, POSTGRES_SETTINGS).await?;
             (pool.clone(), pool)
@@ -159,6 +160,19 @@ fn migration_failed(error: MigrateError) -> StoreError {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Broken(other.to_string()),
     }
+}
+
+/// One connection without a pool: what is wrong is said at once and by name.
+async fn knock(url: &str, postgres: bool) -> Result<(), StoreError> {
+    let options = AnyConnectOptions::from_str(url)?;
+    let connect = AnyConnection::connect_with(&options);
+    let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connect)
+        .await
+        .map_err(|_| StoreError::Unavailable("no answer".to_owned()))??;
+    let look = if postgres { "SELECT 1 AS one" } else { "SELECT name FROM sqlite_master LIMIT 1" };
+    Sql::new(look).one(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 async fn pool(url: &str, connections: u32, settings: &'static str) -> Result<AnyPool, StoreError> {
