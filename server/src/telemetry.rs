@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 /// syntax of `tracing`'s `EnvFilter`.
 pub fn init() {
     let filter = EnvFilter::try_from_env("WARREN_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,lapin=error,sqlx=warn,leptos=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,lapin=off,sqlx=warn,leptos=warn"));
     // A second call, as in tests, changes nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

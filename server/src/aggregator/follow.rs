@@ -71,7 +71,15 @@ impl Follower {
                         tracing::warn!(channel = %self.channel, %error, "journal not read");
                     }
                 }
-                Err(error) => tracing::debug!(channel = %self.channel, %error, "log not followed"),
+                Err(error) => {
+                    tracing::debug!(channel = %self.channel, %error, "log not followed");
+                    // The journal has what the log can't bring for now.
+                    if self.begun
+                        && let Err(error) = self.catch_up().await
+                    {
+                        tracing::debug!(channel = %self.channel, %error, "journal not read");
+                    }
+                }
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
