@@ -322,6 +322,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        let pids: Vec<u32> = (0..self.len()).filter_map(|node| self.pid(node)).collect();
         if let Some(mut reaper) = self.reaper.take() {
             drop(reaper.stdin.take());
             let _ = reaper.wait();
@@ -331,6 +332,13 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
+        // Killed, and not gone before the system says so.
+        for _ in 0..START_STEPS {
+            if !pids.iter().any(|pid| alive(*pid)) {
+                break;
+            }
+            nap();
+        }
     }
 }
 
@@ -397,6 +405,14 @@ fn nap() {
     std::thread::sleep(STEP);
 }
 
+/// True while a process runs; one that is dead and not yet collected doesn't.
+fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        let state = stat.rsplit(')').next().unwrap_or_default();
+        !state.trim_start().starts_with(['Z', 'X'])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,7 +425,7 @@ mod tests {
         cluster.resume(0).unwrap();
         cluster.add_vhosts(&["one", "two"]).unwrap();
         cluster.kill(0).unwrap();
-        assert!(!Path::new(&format!("/proc/{first}")).exists());
+        assert!(!alive(first));
         assert!(!open(cluster.port(0)));
         cluster.start_node(0).unwrap();
         assert!(cluster.ctl(0, &["list_vhosts"]).unwrap().contains("two"));
@@ -417,7 +433,7 @@ mod tests {
         let ports = [cluster.base + EPMD, cluster.port(0)];
         drop(cluster);
         assert!(!folder.exists());
-        assert!(!Path::new(&format!("/proc/{second}")).exists());
+        assert!(!alive(second));
         assert!(ports.into_iter().all(|port| !open(port)));
     }
 }
