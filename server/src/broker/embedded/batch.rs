@@ -29,7 +29,7 @@ pub(super) enum Outcome {
 }
 
 /// Cuts the next piece off, of a size that has its statement.
-fn piece<'a, T>(rest: &mut &'a [T]) -> Option<&'a [T]> {
+pub(super) fn piece<'a, T>(rest: &mut &'a [T]) -> Option<&'a [T]> {
     let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
     let (piece, later) = rest.split_at(size);
     *rest = later;

@@ -139,9 +139,7 @@ async fn keep(broker: std::sync::Weak<Embedded>, stop: CancellationToken) {
             }
             _ = prune.tick() => {
                 let Some(broker) = broker.upgrade() else { return };
-                if let Err(error) = broker.logs.prune(broker.clock.now()).await {
-                    tracing::warn!(%error, "logs not pruned");
-                }
+                broker.logs.prune(broker.clock.now());
             }
         }
     }

@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS log (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS log_channel ON log (channel, pos);
-CREATE INDEX IF NOT EXISTS log_at ON log (at);
+DROP INDEX IF EXISTS log_at;
 ";
 
 /// What of a message isn't its body.

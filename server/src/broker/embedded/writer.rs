@@ -19,7 +19,7 @@ use super::tables::{Lock, storage};
 use crate::broker::{BrokerError, BrokerState, Message};
 
 /// How many jobs may wait; whoever comes later waits for room.
-const JOBS_MAX: usize = 1_024;
+const JOBS_MAX: usize = 2_048;
 /// The most jobs in one transaction.
 const BATCH_MAX: usize = 512;
 /// How often a disk that took nothing is tried.
@@ -93,7 +93,8 @@ impl Writer {
     pub(super) async fn ask(&self, job: impl FnOnce(Done) -> Job) -> Result<bool, BrokerError> {
         let (done, answer) = oneshot::channel();
         let closed = || BrokerError::Down("closed".into());
-        // At the first poll where there is room, so that one task's calls stay in order.
+        // At the first poll, so that one task's calls stay in order though it
+        // makes them together: as many as there is room for, that is.
         if let Err(refused) = self.0.try_send(job(done)) {
             self.0.send(refused.into_inner()).await.map_err(|_| closed())?;
         }
@@ -152,7 +153,9 @@ impl Task {
             self.group(publishes, settles).await;
             for (order, done) in orders {
                 let answer = self.order(order).await;
-                self.note(answer.as_ref().err());
+                if let Err(error @ (BrokerError::Blocked(_) | BrokerError::Down(_))) = &answer {
+                    self.note(Some(error));
+                }
                 // Whoever asked may have gone; the work is done all the same.
                 let _ = done.send(answer);
             }
@@ -168,7 +171,7 @@ impl Task {
     /// Says how the disk is.
     fn note(&self, error: Option<&BrokerError>) {
         let now = match error {
-            None | Some(BrokerError::Unroutable(_)) => BrokerState::Up,
+            None => BrokerState::Up,
             Some(BrokerError::Blocked(reason)) => BrokerState::Blocked(reason.clone()),
             Some(error) => BrokerState::Down(error.to_string()),
         };
@@ -204,7 +207,10 @@ impl Task {
             written = self.commit(&[], &rows).await;
             refused = refused.or_else(|| written.as_ref().err().cloned());
         }
-        self.note(refused.as_ref());
+        // That acks get through doesn't mean that publishes do: the probe tells.
+        if refused.is_some() || !publishes.is_empty() {
+            self.note(refused.as_ref());
+        }
         for (publish, done) in publishes.into_iter().zip(answers) {
             if let Some(error) = &refused {
                 let _ = done.send(Err(error.clone()));
@@ -241,6 +247,15 @@ impl Task {
         rows: &'a [Row],
     ) -> BoxFuture<'a, Result<Vec<Outcome>, BrokerError>> {
         Box::pin(async move {
+            if let ([publish], []) = (publishes, rows) {
+                // One statement is a transaction.
+                let publish = std::slice::from_ref(publish);
+                batch::insert(&mut self.connection, self.next, publish).await.map_err(storage)?;
+                return Ok(Vec::new());
+            }
+            if let ([], [Row { fate: Fate::Ack, .. }]) = (publishes, rows) {
+                return batch::settle(&mut self.connection, rows).await.map_err(storage);
+            }
             let mut tx = self.connection.begin().await.map_err(storage)?;
             batch::insert(&mut tx, self.next, publishes).await.map_err(storage)?;
             let outcomes = batch::settle(&mut tx, rows).await.map_err(storage)?;
