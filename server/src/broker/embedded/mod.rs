@@ -5,6 +5,10 @@
 //! returns when its transaction is on the disk. `outbound.db` holds the logs
 //! (`synchronous=NORMAL`: a power cut may cost its tail, which the journal
 //! has). Members and replies live in memory.
+//!
+//! A failure is a retry, or a death of the process with the message in hand
+//! (`handed` tells); a consumer that goes away, or an orderly close, is none.
+//! Folder `path` holds these three and `lock`, which one process has at a time.
 
 mod batch;
 mod consumer;

@@ -12,6 +12,7 @@ use domain::Timestamp;
 use futures::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use super::batch::{self, Outcome, Row};
 use super::queues::{Place, Queues, Shared, Waiting};
@@ -126,11 +127,13 @@ impl Task {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut waiting = Vec::new();
         let mut closing = Vec::new();
+        let mut probe = tokio::time::interval(PROBE_EVERY);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while closing.is_empty() {
             let up = *self.state.borrow() == BrokerState::Up;
             let taken = tokio::select! {
                 taken = jobs.recv_many(&mut waiting, BATCH_MAX) => taken,
-                () = tokio::time::sleep(PROBE_EVERY), if !up => {
+                _ = probe.tick(), if !up => {
                     let probed = batch::probe(&mut self.connection, self.next).await;
                     self.note(probed.map_err(storage).err().as_ref());
                     continue;
