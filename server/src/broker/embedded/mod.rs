@@ -5,7 +5,14 @@
 //! returns when its transaction is on the disk. `outbound.db` holds the logs
 //! (`synchronous=NORMAL`: a power cut may cost its tail, which the journal
 //! has). Members and replies live in memory.
+//!
+//! A failure is a retry, or a death of the process with the message in hand
+//! (`handed` tells); a consumer that goes away, or an orderly close, is none.
+//! Folder `path` holds these three and `lock`, which one process has at a time.
 
+mod batch;
+mod consumer;
+mod handed;
 mod logs;
 mod queues;
 mod tables;
@@ -17,7 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::Channel;
+use domain::{Channel, Timestamp};
+use futures::future::try_join_all;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,14 +34,17 @@ use super::{
     Partition, TopologyItem,
 };
 use crate::clock::Clock;
+use handed::Handed;
 use logs::Logs;
 use queues::Queues;
-use tables::Files;
+use tables::{Files, storage};
 use transient::Transient;
-use writer::{Job, Writer};
+use writer::{Fate, Job, Order, Publish, Writer};
 
 /// How often expired messages are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How many of them at a time.
+const EXPIRED_PAGE: usize = 256;
 /// How often the logs are cut to what is kept.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
@@ -55,6 +66,7 @@ pub struct Embedded {
     files: Files,
     writer: Writer,
     queues: Arc<Queues>,
+    handed: Arc<Handed>,
     logs: Logs,
     transient: Transient,
     state: watch::Receiver<BrokerState>,
@@ -69,9 +81,36 @@ pub struct Embedded {
 /// number of partitions.
 pub async fn open(config: Config) -> Result<Arc<Embedded>, BrokerError> {
     let files = Files::open(&config.path).await?;
-    let queues = Arc::new(Queues::new(config.topology.partitions));
+    let mut connection = files.inbound_writer().await?;
+    let partitions = config.topology.partitions;
+    let declared = files.partitions().await?;
+    if let Some(there) = declared
+        && there != partitions
+    {
+        return Err(BrokerError::Misdeclared(format!(
+            "{} has {there} partitions a channel, the settings say {partitions}",
+            files.folder().display(),
+        )));
+    }
+    let (handed, marks) = Handed::open(files.folder(), 3 * partitions as usize)?;
+    let handed = Arc::new(handed);
+    let queues = Arc::new(Queues::new(partitions, handed.clone()));
+    if declared.is_some() {
+        for of in all(partitions) {
+            let mark = marks.get(Queues::slot(partitions, of)).copied().unwrap_or(0);
+            if mark > 0 {
+                let queue = (of.channel.as_str(), of.index);
+                let now = config.clock.now();
+                batch::count_crash(&mut connection, queue, mark, now).await.map_err(storage)?;
+            }
+            let (last, count) = files.extent(of).await?;
+            queues.declare(of, last, count);
+        }
+    }
+    forget(&handed, partitions);
     let (state_tx, state) = watch::channel(BrokerState::Up);
-    let writer = Writer::start(files.inbound_writer().await?, queues.clone(), state_tx);
+    let next = files.next().await?;
+    let writer = Writer::start(connection, next, files.lock(), queues.clone(), state_tx);
     let logs = Logs::open(&files).await?;
     let broker = Arc::new(Embedded {
         config: config.topology,
@@ -79,12 +118,12 @@ pub async fn open(config: Config) -> Result<Arc<Embedded>, BrokerError> {
         files,
         writer,
         queues,
+        handed,
         logs,
         transient: Transient::default(),
         state,
         stop: CancellationToken::new(),
     });
-    broker.look_at_what_is_there().await?;
     tokio::spawn(keep(Arc::downgrade(&broker), broker.stop.clone()));
     Ok(broker)
 }
@@ -104,45 +143,47 @@ async fn keep(broker: std::sync::Weak<Embedded>, stop: CancellationToken) {
             }
             _ = prune.tick() => {
                 let Some(broker) = broker.upgrade() else { return };
-                if let Err(error) = broker.logs.prune(broker.clock.now()).await {
-                    tracing::warn!(%error, "logs not pruned");
-                }
+                broker.logs.prune(broker.clock.now());
             }
         }
     }
 }
 
 impl Embedded {
-    /// Queues that were declared in an earlier life go on where they were.
-    async fn look_at_what_is_there(&self) -> Result<(), BrokerError> {
-        let Some(partitions) = self.files.partitions().await? else { return Ok(()) };
-        if partitions != self.config.partitions {
-            return Err(BrokerError::Misdeclared(format!(
-                "{} has {partitions} partitions a channel, the settings say {}",
-                self.files.folder().display(),
-                self.config.partitions
-            )));
-        }
-        for channel in Channel::ALL {
-            for index in 0..partitions {
-                let from = Partition { channel: *channel, index };
-                let (last, count) = self.files.extent(from).await?;
-                self.queues.declare(from, last, count);
-            }
-        }
-        Ok(())
-    }
-
     async fn bury_expired(&self) -> Result<(), BrokerError> {
         let now = self.clock.now();
-        for (from, seq) in self.files.expired(now).await? {
-            if self.queues.withdraw(from, seq) {
-                let job = |done| Job::Bury { seq, reason: "expired".into(), at: now, done };
-                self.writer.ask(job).await?;
-                self.queues.settled(from, seq);
-            }
+        let mut after = 0;
+        loop {
+            let expired = self.files.expired(now, after, EXPIRED_PAGE).await?;
+            let Some((_, last)) = expired.last() else { return Ok(()) };
+            after = *last;
+            // Together, so that one commit takes many.
+            try_join_all(expired.iter().map(|(from, seq)| self.expire(*from, *seq, now))).await?;
         }
-        Ok(())
+    }
+
+    async fn expire(&self, from: Partition, seq: i64, at: Timestamp) -> Result<(), BrokerError> {
+        let Ok(queue) = self.queues.find(from) else { return Ok(()) };
+        if !queue.withdraw(seq) {
+            return Ok(());
+        }
+        let fate = Fate::Bury("expired".into());
+        let shared = queue.clone();
+        let buried =
+            self.writer.ask(|done| Job::Settle { queue: shared, seq, fate, at, done }).await;
+        if buried.is_err() {
+            queue.stays(seq);
+        }
+        buried.map(drop)
+    }
+
+    /// A message with a place in its queue.
+    fn place(&self, to: Partition, message: Message) -> Result<Box<Publish>, BrokerError> {
+        // The place is taken before the write, so that the bound holds.
+        let place = self.queues.reserve(to, self.config.queue_messages_max)?;
+        let expires_at = self.clock.now().plus(self.config.ttl[to.channel.index()]);
+        let envelope = tables::envelope(&message);
+        Ok(Box::new(Publish { place, message, envelope, expires_at }))
     }
 
     /// Where a dead letter came from; none if there is no such one.
@@ -163,11 +204,9 @@ impl Broker for Embedded {
 
     async fn declare(&self) -> Result<(), BrokerError> {
         let partitions = self.config.partitions;
-        self.writer.ask(|done| Job::Declare { partitions, done }).await?;
-        for channel in Channel::ALL {
-            for index in 0..partitions {
-                self.queues.declare(Partition { channel: *channel, index }, 0, 0);
-            }
+        self.writer.ask(|done| Job::Order(Order::Declare { partitions }, done)).await?;
+        for of in all(partitions) {
+            self.queues.declare(of, 0, 0);
         }
         Ok(())
     }
@@ -192,23 +231,13 @@ impl Broker for Embedded {
     }
 
     async fn delete(&self) -> Result<(), BrokerError> {
-        self.writer.ask(|done| Job::Delete { done }).await?;
-        self.queues.clear();
+        self.writer.ask(|done| Job::Order(Order::Delete, done)).await?;
         self.logs.clear().await
     }
 
     async fn publish(&self, to: Partition, message: Message) -> Result<(), BrokerError> {
-        let bound = self.config.queue_messages_max;
-        // The place is taken before the write, so that the bound holds.
-        self.queues.reserve(to, bound)?;
-        let ttl = self.config.ttl[to.channel.index()];
-        let expires_at = self.clock.now().plus(ttl);
-        let job = |done| Job::Publish { to, message: Box::new(message), expires_at, done };
-        let written = self.writer.ask(job).await;
-        if written.is_err() {
-            self.queues.release(to);
-        }
-        written.map(|_| ())
+        let publish = self.place(to, message)?;
+        self.writer.ask(|done| Job::Publish(publish, done)).await.map(drop)
     }
 
     async fn consume(
@@ -216,7 +245,9 @@ impl Broker for Embedded {
         from: Partition,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.queues.consume(from, prefetch, self.files.clone(), self.writer.clone(), &self.clock)
+        let queue = self.queues.find(from)?;
+        let (files, writer) = (self.files.clone(), self.writer.clone());
+        Ok(consumer::consume(queue, prefetch, files, writer, self.clock.clone()))
     }
 
     async fn announce(&self, channel: Channel, message: Message) -> Result<(), BrokerError> {
@@ -256,17 +287,15 @@ impl Broker for Embedded {
     }
 
     async fn replay_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
-        let Some((seq, letter)) = self.find_dead(channel, id).await? else { return Ok(false) };
+        let Some((dead, letter)) = self.find_dead(channel, id).await? else { return Ok(false) };
         let to = letter.partition.unwrap_or(Partition { channel, index: 0 });
-        self.publish(to, letter.message).await?;
-        self.writer.ask(|done| Job::DropDead { seq, done }).await?;
-        Ok(true)
+        let publish = self.place(to, letter.message)?;
+        self.writer.ask(|done| Job::Order(Order::Replay { dead, publish }, done)).await
     }
 
     async fn drop_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
-        let Some((seq, _)) = self.find_dead(channel, id).await? else { return Ok(false) };
-        self.writer.ask(|done| Job::DropDead { seq, done }).await?;
-        Ok(true)
+        let Some((dead, _)) = self.find_dead(channel, id).await? else { return Ok(false) };
+        self.writer.ask(|done| Job::Order(Order::DropDead { dead }, done)).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
@@ -278,6 +307,28 @@ impl Broker for Embedded {
         self.queues.clear();
         self.writer.close().await;
         self.logs.close().await;
+        forget(&self.handed, self.config.partitions);
         self.files.close().await;
+    }
+}
+
+/// Consumers, followers and listeners end with the broker that they came from.
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.queues.clear();
+    }
+}
+
+fn all(partitions: u32) -> impl Iterator<Item = Partition> {
+    Channel::ALL.iter().flat_map(move |channel| {
+        (0..partitions).map(move |index| Partition { channel: *channel, index })
+    })
+}
+
+/// What is in hand from here on counts anew.
+fn forget(handed: &Handed, partitions: u32) {
+    if let Err(error) = handed.clear(3 * partitions as usize) {
+        tracing::warn!(%error, "marks not cleared");
     }
 }

@@ -8,17 +8,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{Channel, Timestamp};
+use futures::TryStreamExt;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Row, SqliteConnection, SqlitePool};
 
-use super::queues::Waiting;
+use super::queues::{Page, WINDOW, WINDOW_BYTES, Waiting};
 use crate::broker::{BrokerError, DeadLetter, Message, Partition};
 
 /// The version of these tables; a file with a higher one is refused.
 const VERSION: i64 = 1;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A broker of this process that was just dropped may still be finishing.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
+/// Up to this size a file is looked through for damage when it is opened:
+/// that takes a tenth of a second at most. A larger one tells when it is read.
+const CHECKED_BYTES_MAX: u64 = 64 * 1_048_576;
 
 const INBOUND: &str = "
 CREATE TABLE IF NOT EXISTS topology (one INTEGER PRIMARY KEY CHECK (one = 1), partitions INTEGER NOT NULL);
@@ -55,11 +62,22 @@ CREATE TABLE IF NOT EXISTS log (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS log_channel ON log (channel, pos);
-CREATE INDEX IF NOT EXISTS log_at ON log (at);
+DROP INDEX IF EXISTS log_at;
 ";
 
 /// What of a message isn't its body.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(serde::Serialize)]
+struct EnvelopeRef<'a> {
+    id: &'a str,
+    kind: &'a str,
+    app_id: &'a str,
+    at: i64,
+    headers: &'a BTreeMap<String, String>,
+    reply_to: Option<&'a str>,
+}
+
+/// As [`EnvelopeRef`], read back.
+#[derive(serde::Deserialize)]
 struct Envelope {
     id: String,
     kind: String,
@@ -70,13 +88,13 @@ struct Envelope {
 }
 
 pub(super) fn envelope(message: &Message) -> String {
-    let envelope = Envelope {
-        id: message.id.clone(),
-        kind: message.kind.clone(),
-        app_id: message.app_id.clone(),
+    let envelope = EnvelopeRef {
+        id: &message.id,
+        kind: &message.kind,
+        app_id: &message.app_id,
         at: message.at.as_millis(),
-        headers: message.headers.clone(),
-        reply_to: message.reply_to.clone(),
+        headers: &message.headers,
+        reply_to: message.reply_to.as_deref(),
     };
     // Texts and numbers: this can't fail.
     serde_json::to_string(&envelope).unwrap_or_default()
@@ -115,14 +133,16 @@ pub(super) fn storage(error: sqlx::Error) -> BrokerError {
     }
 }
 
+/// Held by each task that writes; the system lets go of it when the last one
+/// does, or when the process dies.
+pub(super) type Lock = Arc<std::fs::File>;
+
 /// The two files and who may write them: this process, as long as it lives.
 #[derive(Clone)]
 pub(super) struct Files {
     folder: PathBuf,
     read: SqlitePool,
-    /// Held while any part of the broker lives; the system lets go of it when
-    /// the process dies.
-    lock: Arc<std::fs::File>,
+    lock: Lock,
 }
 
 impl Files {
@@ -134,8 +154,13 @@ impl Files {
             .append(true)
             .open(folder.join("lock"))
             .map_err(|error| named(error.to_string()))?;
-        if lock.try_lock().is_err() {
-            return Err(named("in use by another process".to_owned()));
+        let mut left = LOCK_ATTEMPTS;
+        while lock.try_lock().is_err() {
+            if left == 0 {
+                return Err(named("in use by another process".to_owned()));
+            }
+            left -= 1;
+            tokio::time::sleep(LOCK_PAUSE).await;
         }
         let read = SqlitePoolOptions::new()
             .max_connections(2)
@@ -146,6 +171,10 @@ impl Files {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(super) fn lock(&self) -> Lock {
+        self.lock.clone()
     }
 
     pub(super) async fn inbound_writer(&self) -> Result<SqliteConnection, BrokerError> {
@@ -186,6 +215,17 @@ impl Files {
                 path.display()
             )));
         }
+        let bytes = tokio::fs::metadata(&path).await.map_or(0, |about| about.len());
+        if bytes <= CHECKED_BYTES_MAX {
+            let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(named)?;
+            if found != "ok" {
+                let found = found.replace('\n', " ");
+                return Err(BrokerError::Storage(format!("{}: damaged: {found}", path.display())));
+            }
+        }
         let set_version = format!("PRAGMA user_version = {VERSION}");
         for statement in tables.split(';').map(str::trim).chain([set_version.as_str()]) {
             if !statement.is_empty() {
@@ -204,6 +244,16 @@ impl Files {
         Ok(found.and_then(|count| u32::try_from(count).ok()))
     }
 
+    /// The number of the next message.
+    pub(super) async fn next(&self) -> Result<i64, BrokerError> {
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'inbound'")
+                .fetch_optional(&self.read)
+                .await
+                .map_err(storage)?;
+        Ok(last.unwrap_or(0) + 1)
+    }
+
     /// The last message of a queue and how many there are.
     pub(super) async fn extent(&self, of: Partition) -> Result<(i64, u64), BrokerError> {
         let row = sqlx::query(
@@ -219,51 +269,53 @@ impl Files {
         Ok((row.try_get("last").map_err(storage)?, u64::try_from(count).unwrap_or(0)))
     }
 
-    /// Messages of a queue after `after`, up to `last`.
+    /// The next messages of a queue, no more than its window takes; and
+    /// whether these are all.
     pub(super) async fn waiting(
         &self,
         of: Partition,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<Vec<Waiting>, BrokerError> {
-        let rows = sqlx::query(
-            "SELECT seq, expires_at, tries, message, body FROM inbound \
-             WHERE channel = ? AND part = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        page: Page,
+    ) -> Result<(Vec<Waiting>, bool), BrokerError> {
+        let mut rows = sqlx::query(
+            "SELECT seq, expires_at, message, body FROM inbound \
+             WHERE channel = ? AND part = ? AND seq > ? AND seq <= ? ORDER BY seq",
         )
         .bind(of.channel.as_str())
         .bind(i64::from(of.index))
-        .bind(after)
-        .bind(last)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.read)
-        .await
-        .map_err(storage)?;
-        rows.iter()
-            .map(|row| {
-                let tries: i64 = row.try_get("tries").map_err(storage)?;
-                let expires_at = row.try_get("expires_at").map_err(storage)?;
-                let mut waiting = Waiting::new(
-                    row.try_get("seq").map_err(storage)?,
-                    Timestamp::from_millis(expires_at),
-                    message(row)?,
-                );
-                // What an earlier life may have handed out isn't known.
-                waiting.redelivered = true;
-                waiting.tries = u32::try_from(tries).unwrap_or(0);
-                Ok(waiting)
-            })
-            .collect()
+        .bind(page.after)
+        .bind(page.last)
+        .fetch(&self.read);
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        while read.len() < WINDOW && bytes < WINDOW_BYTES {
+            let Some(row) = rows.try_next().await.map_err(storage)? else {
+                return Ok((read, true));
+            };
+            let expires_at = row.try_get("expires_at").map_err(storage)?;
+            let waiting = Waiting::new(
+                row.try_get("seq").map_err(storage)?,
+                Timestamp::from_millis(expires_at),
+                message(&row)?,
+            );
+            bytes += waiting.bytes();
+            read.push(waiting);
+        }
+        Ok((read, false))
     }
 
+    /// Some of the messages after `after` that have expired.
     pub(super) async fn expired(
         &self,
         now: Timestamp,
+        after: i64,
+        limit: usize,
     ) -> Result<Vec<(Partition, i64)>, BrokerError> {
         let rows = sqlx::query(
-            "SELECT seq, channel, part FROM inbound WHERE expires_at <= ? ORDER BY seq LIMIT 1000",
+            "SELECT seq, channel, part FROM inbound WHERE expires_at <= ? AND seq > ? \
+             ORDER BY seq LIMIT ?",
         )
         .bind(now.as_millis())
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&self.read)
         .await
         .map_err(storage)?;
@@ -318,7 +370,7 @@ fn options(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-1000")
+        .pragma("cache_size", "-512")
         .disable_statement_logging())
 }
 
