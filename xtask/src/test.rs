@@ -52,8 +52,16 @@ pub(crate) fn everything() -> Result<(), Failed> {
         ("tests", &|| cargo(&["test", "--workspace", "--exclude", "frontend"])),
         ("documentation", &|| {
             let mut doc = in_root("cargo");
-            doc.args(["doc", "--workspace", "--exclude", "frontend", "--no-deps", "--quiet"]);
-            run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+            doc.args([
+                "doc",
+                "--workspace",
+                "--exclude",
+                "frontend",
+                "--no-deps",
+                "--document-private-items",
+                "--quiet",
+            ]);
+            run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
         }),
         ("browser", &browser),
     ])

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Channel, Command, Contact, Distribution, InteractionId};
 use futures::future::{join_all, try_join_all};
-use protocol::{Outcome, Signal, Stage, names};
+use protocol::{Outcome, Signal, names};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use super::decode::{Item, decode};
 use super::plan::Plan;
 use crate::broker::{BrokerError, Consumer, Delivery, Message, Partition, Settle};
 use crate::members::SignalTo;
-use crate::store::{Due, NewEvent, Receipt, StoreError};
+use crate::store::{Due, NewEvent, StoreError};
 
 /// The most deliveries in one transaction.
 const BATCH_MAX: usize = 64;
@@ -210,14 +210,8 @@ impl Worker {
         for (event, offset) in commit.events.iter().zip(&offsets) {
             // Marking lags behind rather than holding up the work: what is
             // not marked is announced once more after a restart.
+            // The mark is the journey's word for `announced` as well.
             let _ = self.marks.try_send((event.channel, *offset));
-            self.backend.receipts.note(Receipt {
-                cause: event.cause,
-                stage: Stage::Announced,
-                at: self.backend.clock.now(),
-                agent: None,
-                count: 0,
-            });
         }
         if let Some(last) = offsets.last() {
             let channel = self.partition.channel;
