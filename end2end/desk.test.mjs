@@ -25,8 +25,9 @@ async function state(page, interaction, wanted) {
   });
 }
 
-async function desk(login = "ana", role = "agent") {
+async function desk(t, login = "ana", role = "agent") {
   const warren = await Warren.start();
+  t.after(() => warren.stop());
   warren.addAgent(login, role);
   const page = await open(browser);
   await signIn(page, warren.web, login);
@@ -70,8 +71,7 @@ test("a wrong password is refused in words; signing out ends the session", async
 });
 
 test("a call rings on the screen, is answered, held, resumed and ended", async (t) => {
-  const { warren, page } = await desk();
-  t.after(() => warren.stop());
+  const { warren, page } = await desk(t);
   await warren.post("voice", {
     type: "call.queued", call: "c-1", from: "+351210000101", to: "+18005550100",
     contact: { name: "Ines Duarte" },
@@ -97,8 +97,7 @@ test("a call rings on the screen, is answered, held, resumed and ended", async (
 });
 
 test("a chat is answered: the words go out once, and the customer's come in", async (t) => {
-  const { warren, page } = await desk();
-  t.after(() => warren.stop());
+  const { warren, page } = await desk(t);
   await warren.post("chat", {
     type: "chat.started", chat: "s-1", contact: { name: "Hiro Tanaka" }, text: "Hello?",
   });
@@ -120,8 +119,7 @@ test("a chat is answered: the words go out once, and the customer's come in", as
 });
 
 test("a ticket is assigned, answered and resolved", async (t) => {
-  const { warren, page } = await desk();
-  t.after(() => warren.stop());
+  const { warren, page } = await desk(t);
   await warren.post("tickets", {
     type: "ticket.opened", ticket: "t-1", subject: "Wrong invoice", body: "The VAT number.",
     requester: { name: "Sofia Rossi" },
@@ -141,8 +139,7 @@ test("a ticket is assigned, answered and resolved", async (t) => {
 });
 
 test("colleagues see the same; what is direct is seen by the one named", async (t) => {
-  const { warren, page: ana } = await desk();
-  t.after(() => warren.stop());
+  const { warren, page: ana } = await desk(t);
   warren.addAgent("ben");
   const ben = await open(browser);
   await signIn(ben, warren.web, "ben");
@@ -163,8 +160,7 @@ test("colleagues see the same; what is direct is seen by the one named", async (
 });
 
 test("killed and back, the page goes on by itself and nothing is missing or double", async (t) => {
-  const { warren, page } = await desk();
-  t.after(() => warren.stop());
+  const { warren, page } = await desk(t);
   await warren.post("chat", {
     type: "chat.started", chat: "s-1", contact: { name: "Grace Mbeki" }, text: "Hello?",
   });

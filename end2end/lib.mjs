@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-export const binary = process.env.WARREN_BIN ?? join(root, "target/debug/warren");
+export const binary = process.env.E2E_WARREN ?? join(root, "target/debug/warren");
 export const PASSWORD = "correct horse battery";
 /// Longer than anything should take on a busy machine, in ms.
 export const PATIENCE = 45_000;
@@ -29,10 +29,15 @@ export async function until(what, attempt) {
   throw new Error(`waited too long for ${what}${last ? `: ${last.message}` : ""}`);
 }
 
+/// Settings of whoever runs the tests don't count.
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith("WARREN_")),
+);
+
 /// A process that prints a line which begins with `ready`; stopped by pid.
 function started(command, args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
     let out = "";
     let err = "";
     child.stderr.on("data", (chunk) => (err += chunk));
@@ -73,7 +78,7 @@ export class Warren {
   }
 
   run(args, input = "") {
-    const done = spawnSync(binary, [...args, "--data", this.data], { input, encoding: "utf8" });
+    const done = spawnSync(binary, [...args, "--data", this.data], { input, env, encoding: "utf8" });
     if (done.status !== 0) throw new Error(done.stderr);
     return done.stdout.trim();
   }
