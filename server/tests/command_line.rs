@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use sqlx::{Connection, Executor};
 use testkit::warren::Warren;
 
 const WARREN: &str = env!("CARGO_BIN_EXE_warren");
@@ -116,4 +117,21 @@ fn what_is_refused_beside_the_service_exits_one() {
     assert_eq!(run(&["key", "revoke", "pbx", "--data", &data]).status.code(), Some(0));
     let list = run(&["key", "list", "--data", &data]);
     assert_eq!(String::from_utf8_lossy(&list.stdout), "pbx\tvoice\trevoked\n");
+}
+
+#[tokio::test]
+async fn a_locked_database_is_named() {
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let add = ["key", "add", "pbx", "--scopes", "voice", "--data", &data];
+    assert_eq!(run(&add).status.code(), Some(0));
+    let url = format!("sqlite://{}", folder.path("data/warren.db"));
+    let mut other = sqlx::SqliteConnection::connect(&url).await.expect("a connection");
+    other.execute("BEGIN EXCLUSIVE").await.expect("a lock");
+    let ports = ["--web", "127.0.0.1:0", "--external", "127.0.0.1:0"];
+    let said = refused(&[&["up", "--data", &data][..], &ports].concat());
+    assert!(said.contains("warren.db") && said.contains("locked"), "{said}");
+    other.execute("ROLLBACK").await.expect("unlocked");
+    let service = Warren::command(WARREN).args(["up", "--data", &data]).args(ports).start();
+    assert_eq!(service.term(), Some(0));
 }
