@@ -147,6 +147,41 @@ impl Cluster {
         self.signal(node, "-CONT")
     }
 
+    /// Cuts a node's links to the others, as a broken switch would: they all
+    /// go on and don't reach each other.
+    ///
+    /// # Errors
+    /// When a node doesn't answer.
+    pub fn part(&self, node: usize) -> io::Result<()> {
+        self.cut(node, "parted")
+    }
+
+    /// Lets a node that was cut off find the others again.
+    ///
+    /// # Errors
+    /// When a node doesn't answer.
+    pub fn rejoin(&self, node: usize) -> io::Result<()> {
+        self.cut(node, &self.cookie())
+    }
+
+    /// Gives the node and its peers a cookie for each other, and disconnects
+    /// them: with another one they don't let each other in.
+    fn cut(&self, node: usize, cookie: &str) -> io::Result<()> {
+        let from = self.name(node);
+        for peer in (0..self.len()).filter(|peer| *peer != node) {
+            let script = format!(
+                "begin erlang:set_cookie('{from}', '{cookie}'), \
+                 erlang:disconnect_node('{from}') end."
+            );
+            self.ctl(peer, &["eval", &script])?;
+        }
+        Ok(())
+    }
+
+    fn cookie(&self) -> String {
+        format!("WARREN{}X{}", self.base, std::process::id())
+    }
+
     /// Runs `rabbitmqctl -q ARGS` on a node; returns what it said.
     ///
     /// # Errors
@@ -207,7 +242,7 @@ impl Cluster {
         let home = self.folder.join("home");
         fs::create_dir_all(&home)?;
         let cookie = home.join(".erlang.cookie");
-        fs::write(&cookie, format!("WARREN{}X{}", self.base, std::process::id()))?;
+        fs::write(&cookie, self.cookie())?;
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
         for node in 0..self.len() {
             let folder = self.node_folder(node);

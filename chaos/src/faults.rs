@@ -1,0 +1,206 @@
+//! What is broken, in which order, for how long: all of it follows from the seed.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::system::System;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Kill(&'static str),
+    Drain(&'static str),
+    Freeze(&'static str),
+    KillAllAggregators,
+    KillNode,
+    FreezeNode,
+    PartitionNode,
+    MemoryAlarm,
+    DiskAlarm,
+    RestartDatabase,
+    RollingRestart,
+}
+
+const EMBEDDED: &[Fault] = &[
+    Fault::Kill("warren"),
+    Fault::Drain("warren"),
+    Fault::Freeze("warren"),
+    Fault::Kill("warren"),
+];
+
+const CLUSTER: &[Fault] = &[
+    Fault::Kill("aggregator"),
+    Fault::Drain("aggregator"),
+    Fault::Freeze("aggregator"),
+    Fault::Kill("backend"),
+    Fault::Drain("backend"),
+    Fault::Freeze("backend"),
+    Fault::Kill("external api"),
+    Fault::Drain("external api"),
+    Fault::KillAllAggregators,
+    Fault::KillNode,
+    Fault::FreezeNode,
+    Fault::PartitionNode,
+    Fault::MemoryAlarm,
+    Fault::DiskAlarm,
+    Fault::RestartDatabase,
+    Fault::RollingRestart,
+];
+
+/// Deals faults: each once in a random order, then again in another one.
+pub(crate) struct Deck {
+    random: StdRng,
+    all: &'static [Fault],
+    left: Vec<Fault>,
+}
+
+impl Deck {
+    pub(crate) fn new(seed: u64, cluster: bool) -> Self {
+        let all = if cluster { CLUSTER } else { EMBEDDED };
+        Self { random: StdRng::seed_from_u64(seed), all, left: Vec::new() }
+    }
+
+    pub(crate) fn deal(&mut self) -> Fault {
+        if self.left.is_empty() {
+            self.left = self.all.to_vec();
+            self.left.shuffle(&mut self.random);
+        }
+        self.left.pop().unwrap_or(self.all[0])
+    }
+
+    fn seconds(&mut self, from: f64, to: f64) -> Duration {
+        Duration::from_secs_f64(self.random.random_range(from..to))
+    }
+
+    fn pick(&mut self, count: usize) -> usize {
+        self.random.random_range(0..count)
+    }
+
+    /// Some quiet between two faults.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.seconds(2.0, 6.0)
+    }
+}
+
+pub(crate) fn wait(duration: Duration) {
+    // Nobody unparks this thread, and waking early harms nobody.
+    thread::park_timeout(duration);
+}
+
+/// Breaks it and mends it. `told` hears what exactly is done, when it is done.
+pub(crate) fn apply(
+    system: &mut System,
+    deck: &mut Deck,
+    fault: Fault,
+    told: &mut dyn FnMut(String),
+) -> io::Result<()> {
+    match fault {
+        Fault::Kill(role) => {
+            let index = member(system, deck, role);
+            told(format!("kill {}", system.members[index].name));
+            system.members[index].kill();
+            if system.broker.is_some() {
+                wait(deck.seconds(1.0, 4.0));
+            }
+            system.start_member(index);
+        }
+        Fault::Drain(role) => {
+            let index = member(system, deck, role);
+            told(format!("drain {}", system.members[index].name));
+            system.members[index].stop()?;
+            system.start_member(index);
+        }
+        Fault::Freeze(role) => {
+            let index = member(system, deck, role);
+            told(format!("freeze {}", system.members[index].name));
+            let Some(running) = &system.members[index].running else { return Ok(()) };
+            running.pause();
+            wait(deck.seconds(2.0, 7.0));
+            running.resume();
+        }
+        Fault::KillAllAggregators => {
+            told("kill all aggregators".to_owned());
+            let all: Vec<usize> = those(system, "aggregator");
+            for index in &all {
+                system.members[*index].kill();
+            }
+            wait(deck.seconds(1.0, 8.0));
+            for index in all {
+                system.start_member(index);
+            }
+        }
+        Fault::RollingRestart => {
+            told("restart every member in turn".to_owned());
+            for index in 0..system.members.len() {
+                system.members[index].stop()?;
+                system.start_member(index);
+            }
+        }
+        Fault::RestartDatabase => {
+            let Some(database) = &mut system.database else { return Ok(()) };
+            told("kill database".to_owned());
+            database.kill();
+            wait(deck.seconds(0.5, 3.0));
+            database.start_again()?;
+        }
+        Fault::KillNode
+        | Fault::FreezeNode
+        | Fault::PartitionNode
+        | Fault::MemoryAlarm
+        | Fault::DiskAlarm => {
+            let Some(broker) = &mut system.broker else { return Ok(()) };
+            let node = deck.pick(broker.len());
+            let name = broker.name(node);
+            match fault {
+                Fault::KillNode => {
+                    told(format!("kill node {name}"));
+                    broker.kill(node)?;
+                    wait(deck.seconds(1.0, 5.0));
+                    broker.start_node(node)?;
+                }
+                Fault::FreezeNode => {
+                    told(format!("freeze node {name}"));
+                    broker.pause(node)?;
+                    wait(deck.seconds(2.0, 8.0));
+                    broker.resume(node)?;
+                }
+                Fault::PartitionNode => {
+                    told(format!("partition node {name}"));
+                    broker.part(node)?;
+                    wait(deck.seconds(5.0, 12.0));
+                    broker.rejoin(node)?;
+                }
+                Fault::MemoryAlarm => {
+                    told(format!("memory alarm on {name}"));
+                    broker.ctl(node, &["set_vm_memory_high_watermark", "absolute", "1MB"])?;
+                    wait(deck.seconds(3.0, 8.0));
+                    broker.ctl(node, &["set_vm_memory_high_watermark", "absolute", "1GB"])?;
+                }
+                _ => {
+                    told(format!("disk alarm on {name}"));
+                    broker.ctl(node, &["set_disk_free_limit", "100000GB"])?;
+                    wait(deck.seconds(3.0, 8.0));
+                    broker.ctl(node, &["set_disk_free_limit", "50MB"])?;
+                }
+            }
+        }
+    }
+    told("mended".to_owned());
+    Ok(())
+}
+
+fn those(system: &System, role: &str) -> Vec<usize> {
+    (0..system.members.len())
+        .filter(|index| system.members[*index].name.starts_with(role))
+        .collect()
+}
+
+fn member(system: &System, deck: &mut Deck, role: &str) -> usize {
+    let those = those(system, role);
+    those[deck.pick(those.len())]
+}

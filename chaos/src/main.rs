@@ -1,0 +1,336 @@
+//! `cargo xtask chaos`: runs the real thing under load, breaks it on a seeded
+//! schedule, and checks every promise of docs/RELIABILITY.md against journals
+//! that publishers and clients keep outside of it.
+
+mod checker;
+mod client;
+mod faults;
+mod journal;
+mod page;
+mod publisher;
+mod system;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use checker::Report;
+use client::{Client, Habits};
+use faults::Deck;
+use journal::{Journal, Saw};
+use page::Page;
+use publisher::Publisher;
+use system::System;
+
+/// The integration that posts.
+pub(crate) const INTEGRATION: &str = "chaos";
+/// As the system is set up.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Longer than anything should take after the last fault is mended.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+const WARM_UP: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOGINS: [&str; 4] = ["ana", "ben", "cleo", "dora"];
+const CHANNELS: [&str; 3] = ["voice", "chat", "tickets"];
+
+/// Break a running warren and check that nothing is lost.
+#[derive(Parser)]
+struct Cli {
+    /// The schedule of faults follows from it [default: the time]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long faults go on
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// One process with all in it (default)
+    #[arg(long, conflicts_with = "cluster")]
+    embedded: bool,
+    /// Three RabbitMQ nodes, PostgreSQL, two of each role
+    #[arg(long)]
+    cluster: bool,
+    /// WebSocket clients
+    #[arg(long, default_value_t = 200)]
+    clients: usize,
+    /// Events a second
+    #[arg(long, default_value_t = 300)]
+    rate: u32,
+    /// Real pages in Chromium
+    #[arg(long, default_value_t = 2)]
+    pages: usize,
+    /// The program under test
+    #[arg(long, value_name = "PROGRAM")]
+    warren: PathBuf,
+    /// Keep the journals here
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// Where a client is, as of a second ago.
+pub(crate) struct Position {
+    pub(crate) at: BTreeMap<String, u64>,
+    /// Commands without a reply.
+    pub(crate) waiting: usize,
+}
+
+/// What everybody in a run shares.
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) begun: Instant,
+    pub(crate) sockets: Vec<String>,
+    pub(crate) external: Vec<String>,
+    pub(crate) tokens: Vec<String>,
+    pub(crate) key: String,
+    pub(crate) epoch: OnceLock<String>,
+    pub(crate) publishing_over: CancellationToken,
+    pub(crate) over: CancellationToken,
+    pub(crate) positions: Mutex<BTreeMap<usize, Position>>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.and_then(|runtime| runtime.block_on(run(&cli)));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+async fn run(cli: &Cli) -> io::Result<bool> {
+    let seed = cli.seed.unwrap_or_else(rand::random);
+    let mode = if cli.cluster { "--cluster" } else { "--embedded" };
+    println!(
+        "chaos {mode} --seed {seed} --minutes {} --clients {} --rate {}",
+        cli.minutes, cli.clients, cli.rate
+    );
+    let draft = tempfile::Builder::new().prefix("warren-chaos-").tempdir()?;
+    let folder = cli.keep.clone().unwrap_or_else(|| draft.path().to_owned());
+    std::fs::create_dir_all(&folder)?;
+
+    let (cluster, binary, place) = (cli.cluster, std::path::absolute(&cli.warren)?, folder.clone());
+    let (system, tokens, key) = blocking(move || {
+        let mut system = if cluster {
+            System::cluster(&binary, &place)?
+        } else {
+            System::embedded(&binary, &place)?
+        };
+        system.start();
+        let (tokens, key) = system.accounts(&LOGINS)?;
+        Ok((system, tokens, key))
+    })
+    .await?;
+    let web = system.web.clone();
+    let run = Arc::new(Run {
+        seed,
+        begun: Instant::now(),
+        sockets: system.sockets.clone(),
+        external: system.external.clone(),
+        tokens,
+        key,
+        epoch: OnceLock::new(),
+        publishing_over: CancellationToken::new(),
+        over: CancellationToken::new(),
+        positions: Mutex::default(),
+    });
+
+    let mut clients = JoinSet::new();
+    for number in 0..cli.clients {
+        let journal = folder.join(format!("client-{number:04}.jsonl"));
+        clients.spawn(Client::new(run.clone(), number, journal, habits(number))?.work());
+    }
+    let mut publishers = JoinSet::new();
+    let count = (cli.rate / 10).max(1);
+    for number in 0..count as usize {
+        let every = Duration::from_secs(1) * count / cli.rate;
+        publishers.spawn(publisher(&run, &folder, number, every, None).work());
+    }
+    let watched = (cli.pages > 0).then(|| "watched".to_owned());
+    if watched.is_some() {
+        let every = Duration::from_secs(2).max(Duration::from_secs_f64(cli.minutes * 60.0 / 150.0));
+        publishers.spawn(publisher(&run, &folder, count as usize, every, watched.clone()).work());
+    }
+    tokio::time::sleep(WARM_UP).await;
+    let mut pages = Vec::new();
+    for number in 0..cli.pages {
+        pages.push(Page::open(&web, LOGINS[number % LOGINS.len()], System::password())?);
+    }
+
+    let mut faults = Journal::create(&folder.join("faults.jsonl"), run.begun)?;
+    let minutes = cli.minutes;
+    let (mut faults, system) = blocking(move || {
+        let (mut deck, mut system) = (Deck::new(seed, cluster), system);
+        let over = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+        while Instant::now() < over {
+            faults::wait(deck.pause());
+            let fault = deck.deal();
+            let mut failed = None;
+            faults::apply(&mut system, &mut deck, fault, &mut |name| {
+                println!("{name}");
+                failed = faults.write(Saw::Fault { name }).err();
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok((faults, system))
+    })
+    .await?;
+    faults.flush()?;
+    println!("all is mended; waiting for the rest");
+    tokio::time::sleep(WARM_UP).await;
+
+    run.publishing_over.cancel();
+    while let Some(done) = publishers.join_next().await {
+        done.map_err(io::Error::other)??;
+    }
+    let heads = settle(&run, &web, cli.clients).await?;
+    let truth_of = Habits {
+        channels: CHANNELS.to_vec(),
+        from_start: run.epoch.get().cloned(),
+        ..Habits::default()
+    };
+    let reader = cli.clients;
+    let journal = folder.join("reader.jsonl");
+    let truth = tokio::spawn(Client::new(run.clone(), reader, journal, truth_of)?.work());
+    let complete = wait_for(&run, &heads, |number, _| number == reader).await;
+    run.over.cancel();
+    while let Some(done) = clients.join_next().await {
+        done.map_err(io::Error::other)??;
+    }
+    let truth = truth.await.map_err(io::Error::other)??;
+    let mut report: Report = checker::check(&folder, &truth)?;
+    if !complete {
+        report.lose("the log can't be read from its start to its end".to_owned());
+    }
+    for page in pages {
+        for fault in page.close().await? {
+            report.lose(fault);
+        }
+    }
+    let left = blocking(move || {
+        let left = system.left_in_queues()?;
+        let mut system = system;
+        for member in &mut system.members {
+            member.stop()?;
+        }
+        Ok(left)
+    })
+    .await?;
+    for queue in left {
+        report.lose(format!("left in {queue}"));
+    }
+    println!("{report}");
+    let good = report.is_good();
+    println!(
+        "{} (seed {seed})",
+        if good { "every promise was kept" } else { "A PROMISE WAS BROKEN" }
+    );
+    if !good && cli.keep.is_none() {
+        println!("journals: {}", draft.keep().display());
+    }
+    Ok(good)
+}
+
+fn publisher(
+    run: &Arc<Run>,
+    folder: &Path,
+    number: usize,
+    every: Duration,
+    chat: Option<String>,
+) -> Publisher {
+    let journal = folder.join(format!("publisher-{number:04}.jsonl"));
+    Publisher { run: run.clone(), number, journal, every, chat }
+}
+
+/// Most follow one channel; some all of them; some give commands; some stall.
+fn habits(number: usize) -> Habits {
+    Habits {
+        channels: if number % 10 == 0 { CHANNELS.to_vec() } else { vec![CHANNELS[number % 3]] },
+        commands_every: (number % 10 == 0).then_some(Duration::from_secs(1)),
+        stalls: number % 25 == 7,
+        from_start: None,
+    }
+}
+
+/// Waits until nothing new comes and every client has all there is. Gives the
+/// last offsets.
+async fn settle(run: &Run, web: &str, clients: usize) -> io::Result<BTreeMap<String, u64>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut heads = BTreeMap::new();
+    while Instant::now() < deadline {
+        // What is left of the work may still bring events about.
+        tokio::time::sleep(WARM_UP).await;
+        let Ok(now) = self::heads(run, web).await else { continue };
+        let quiet = now == heads;
+        heads = now;
+        if quiet
+            && reached(run, &heads, |number, position| number < clients && position.waiting == 0)
+                == clients
+        {
+            break;
+        }
+    }
+    Ok(heads)
+}
+
+fn reached(
+    run: &Run,
+    heads: &BTreeMap<String, u64>,
+    who: impl Fn(usize, &Position) -> bool,
+) -> usize {
+    let positions = run.positions.lock().unwrap_or_else(PoisonError::into_inner);
+    let there = positions.iter().filter(|(number, position)| {
+        who(**number, position)
+            && position
+                .at
+                .iter()
+                .all(|(channel, at)| heads.get(channel).is_none_or(|head| at >= head))
+    });
+    there.count()
+}
+
+async fn wait_for(
+    run: &Run,
+    heads: &BTreeMap<String, u64>,
+    who: impl Fn(usize, &Position) -> bool,
+) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if reached(run, heads, &who) > 0 {
+            return true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    false
+}
+
+async fn heads(run: &Run, web: &str) -> io::Result<BTreeMap<String, u64>> {
+    let url = format!("{web}/api/v1/interactions?limit=1");
+    let request =
+        reqwest::Client::new().get(url).bearer_auth(&run.tokens[0]).timeout(HEARTBEAT * 5);
+    let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+    let answer: serde_json::Value =
+        answer.map_err(io::Error::other)?.json().await.map_err(io::Error::other)?;
+    let heads = CHANNELS.iter().filter_map(|channel| {
+        Some(((*channel).to_owned(), answer["streams"][channel]["offset"].as_u64()?))
+    });
+    Ok(heads.collect())
+}

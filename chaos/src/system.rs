@@ -1,0 +1,207 @@
+//! The real thing under test, on this machine: one process with all in it, or
+//! a cluster. Everything here blocks; it lives on a thread of its own.
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use testkit::postgres::Postgres;
+use testkit::rabbit::Cluster;
+use testkit::warren::Warren;
+
+const PASSWORD: &str = "correct horse battery";
+const NODES: usize = 3;
+/// Ports below those that the kernel hands out by itself.
+const PORTS: std::ops::Range<u16> = 32_000..32_700;
+
+/// A process that can be broken and started again.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    args: Vec<String>,
+    pub(crate) running: Option<Warren>,
+}
+
+impl Member {
+    pub(crate) fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+    }
+
+    /// SIGTERM, and until it has ended.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        match self.running.take().map(Warren::term) {
+            None | Some(Some(0)) => Ok(()),
+            Some(code) => Err(io::Error::other(format!("{} ended with {code:?}", self.name))),
+        }
+    }
+
+    pub(crate) fn start(&mut self, binary: &Path) {
+        if self.running.is_none() {
+            let command = Warren::command(binary).env("WARREN_LOG", "warn").args(&self.args);
+            self.running = Some(command.start());
+        }
+    }
+}
+
+pub(crate) struct System {
+    binary: PathBuf,
+    common: Vec<String>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) broker: Option<Cluster>,
+    pub(crate) database: Option<Postgres>,
+    /// `ws://…` of every aggregator.
+    pub(crate) sockets: Vec<String>,
+    /// `http://…` of every external API.
+    pub(crate) external: Vec<String>,
+    pub(crate) web: String,
+}
+
+fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let free: Vec<u16> =
+        PORTS.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect();
+    if free.len() == count { Ok(free) } else { Err(io::Error::other("no free ports")) }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+const SETTINGS: &str = "aggregator.heartbeat_ms = 1000\naggregator.outbox_bytes_max = 262144\n";
+
+impl System {
+    /// Everything in one process, with the embedded broker.
+    pub(crate) fn embedded(binary: &Path, folder: &Path) -> io::Result<Self> {
+        let ports = free_ports(2)?;
+        let config = folder.join("warren.toml");
+        std::fs::write(&config, SETTINGS)?;
+        let path = |path: PathBuf| path.display().to_string();
+        let common = vec![
+            "--config".to_owned(),
+            path(config),
+            "--data".to_owned(),
+            path(folder.join("data")),
+        ];
+        let (web, external) =
+            (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
+        let args =
+            [words(&["up", "--web", &web, "--external", &external]), common.clone()].concat();
+        Ok(Self {
+            binary: binary.to_owned(),
+            common,
+            members: vec![Member { name: "warren".to_owned(), args, running: None }],
+            broker: None,
+            database: None,
+            sockets: vec![format!("ws://{web}/ws")],
+            external: vec![format!("http://{external}")],
+            web: format!("http://{web}"),
+        })
+    }
+
+    /// Three RabbitMQ nodes, PostgreSQL, two of each role that can fail over.
+    pub(crate) fn cluster(binary: &Path, folder: &Path) -> io::Result<Self> {
+        let broker = Cluster::start(NODES)?;
+        let database = Postgres::start()?;
+        database.create_database("warren")?;
+        let ports = free_ports(9)?;
+        let mut consume = broker.urls();
+        consume.rotate_left(1);
+        let config = folder.join("warren.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "[profile.chaos]\nbroker.publish_urls = {:?}\nbroker.consume_urls = {consume:?}\n\
+                 store.url = {:?}\n{SETTINGS}",
+                broker.urls(),
+                database.url("warren"),
+            ),
+        )?;
+        let config = config.display().to_string();
+        let common = words(&["--config", &config, "--profile", "chaos"]);
+        let member = |name: &str, args: &[&str]| Member {
+            name: name.to_owned(),
+            args: [words(args), common.clone()].concat(),
+            running: None,
+        };
+        let port = |index: usize| ports[index].to_string();
+        let on = |index: usize| format!("127.0.0.1:{}", ports[index]);
+        let members = vec![
+            member("aggregator 1", &["aggregator", &port(0), &port(1), &port(2)]),
+            member("aggregator 2", &["aggregator", &port(3), &port(4), &port(5)]),
+            member("backend 1", &["backend"]),
+            member("backend 2", &["backend"]),
+            member("external api 1", &["external-api", "--external", &on(6)]),
+            member("external api 2", &["external-api", "--external", &on(7)]),
+            member("web", &["web", "--web", &on(8)]),
+        ];
+        let system = Self {
+            binary: binary.to_owned(),
+            common,
+            members,
+            broker: Some(broker),
+            database: Some(database),
+            sockets: [0, 3].map(|index| format!("ws://{}/ws/all", on(index))).to_vec(),
+            external: [6, 7].map(|index| format!("http://{}", on(index))).to_vec(),
+            web: format!("http://{}", on(8)),
+        };
+        system.run(&["topology", "declare"], "")?;
+        Ok(system)
+    }
+
+    pub(crate) fn start(&mut self) {
+        for member in &mut self.members {
+            member.start(&self.binary);
+        }
+    }
+
+    pub(crate) fn start_member(&mut self, index: usize) {
+        self.members[index].start(&self.binary);
+    }
+
+    /// Runs `warren` with the system's settings and gives what it prints.
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> io::Result<String> {
+        let mut child = Command::new(&self.binary)
+            .args(args)
+            .args(&self.common)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(stdin.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("warren {args:?}: {}", output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Adds agents; gives a token of each, and a key for all channels.
+    pub(crate) fn accounts(&self, logins: &[&str]) -> io::Result<(Vec<String>, String)> {
+        let mut tokens = Vec::new();
+        for login in logins {
+            self.run(&["user", "add", login, "--password-stdin"], PASSWORD)?;
+            tokens.push(self.run(&["token", login, "--ttl", "6h"], "")?);
+        }
+        let scopes = "voice,chat,tickets";
+        let key = self.run(&["key", "add", crate::INTEGRATION, "--scopes", scopes], "")?;
+        Ok((tokens, key))
+    }
+
+    pub(crate) fn password() -> &'static str {
+        PASSWORD
+    }
+
+    /// What is left in the broker's queues, by name, without what is empty.
+    pub(crate) fn left_in_queues(&self) -> io::Result<Vec<String>> {
+        let Some(broker) = &self.broker else { return Ok(Vec::new()) };
+        let list = broker.ctl(0, &["list_queues", "name", "messages", "--no-table-headers"])?;
+        let queues = list.lines().filter_map(|line| line.split_once('\t'));
+        let left = queues.filter(|(name, messages)| {
+            let kept = name.starts_with("warren.in.") || name.starts_with("warren.dead.");
+            kept && messages.trim() != "0"
+        });
+        Ok(left.map(|(name, messages)| format!("{name}: {messages}")).collect())
+    }
+}

@@ -1,0 +1,60 @@
+// Watches one chat in a real page while the desk is being broken, and tells
+// what is wrong on the screen when its standard input ends: nothing, if each
+// message is there once and in order.
+//
+//   node end2end/watch.mjs WEB LOGIN PASSWORD INTERACTION
+
+import { launch, live, open, signIn, snapshot, until } from "./lib.mjs";
+
+const [web, login, password, interaction] = process.argv.slice(2);
+let over = false;
+process.stdin.on("end", () => (over = true)).resume();
+
+const browser = await launch();
+const page = await open(browser);
+const faults = new Set();
+
+const texts = async () => {
+  const all = await page.locator('[data-testid="entry"]').allInnerTexts();
+  return all.flatMap((text) => /message (\d+)/.exec(text)?.[1] ?? []).map(Number);
+};
+
+function compare(numbers) {
+  numbers.forEach((number, index) => {
+    const before = numbers[index - 1];
+    if (index > 0 && number === before) faults.add(`message ${number} twice`);
+    else if (index > 0 && number !== before + 1) faults.add(`message ${number} after ${before}`);
+  });
+  return numbers;
+}
+
+try {
+  await until("the page", async () => {
+    await signIn(page, web, login, password);
+    await live(page);
+    return true;
+  });
+  await until("the chat", async () => {
+    await page.goto(`${web}/inbox/${interaction}`);
+    await live(page);
+    return (await texts()).length > 0;
+  });
+  while (!over) {
+    compare(await texts());
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+  const last = await until("the last message", async () => {
+    const { timeline } = await snapshot(page, interaction);
+    const numbers = timeline.flatMap((entry) => /message (\d+)/.exec(JSON.stringify(entry))?.[1] ?? []);
+    const wanted = Number(numbers.at(-1));
+    return compare(await texts()).at(-1) === wanted && { wanted };
+  });
+  if (!(last.wanted > 0)) faults.add("nothing was watched");
+  for (const fault of page.faults) faults.add(fault);
+} catch (error) {
+  faults.add(error.message);
+} finally {
+  await browser.close();
+}
+for (const fault of faults) console.log(fault.split("\n")[0]);
+process.exitCode = faults.size > 0 ? 1 : 0;
