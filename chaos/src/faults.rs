@@ -55,19 +55,25 @@ const CLUSTER: &[Fault] = &[
 /// Deals faults: each once in a random order, then again in another one.
 pub(crate) struct Deck {
     random: StdRng,
-    all: &'static [Fault],
+    all: Vec<Fault>,
     left: Vec<Fault>,
 }
 
 impl Deck {
-    pub(crate) fn new(seed: u64, cluster: bool) -> Self {
-        let all = if cluster { CLUSTER } else { EMBEDDED };
-        Self { random: StdRng::seed_from_u64(seed), all, left: Vec::new() }
+    /// Of all faults, or of those whose names hold one of `only`.
+    pub(crate) fn new(seed: u64, cluster: bool, only: &[String]) -> io::Result<Self> {
+        let mut all = if cluster { CLUSTER } else { EMBEDDED }.to_vec();
+        let name = |fault: &Fault| format!("{fault:?}").to_lowercase();
+        all.retain(|fault| only.is_empty() || only.iter().any(|one| name(fault).contains(one)));
+        if all.is_empty() {
+            return Err(io::Error::other(format!("no fault is named {only:?}")));
+        }
+        Ok(Self { random: StdRng::seed_from_u64(seed), all, left: Vec::new() })
     }
 
     pub(crate) fn deal(&mut self) -> Fault {
         if self.left.is_empty() {
-            self.left = self.all.to_vec();
+            self.left = self.all.clone();
             self.left.shuffle(&mut self.random);
         }
         self.left.pop().unwrap_or(self.all[0])

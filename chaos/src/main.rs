@@ -68,6 +68,9 @@ struct Cli {
     /// The program under test
     #[arg(long, value_name = "PROGRAM")]
     warren: PathBuf,
+    /// Only faults whose names hold one of these words, as `killnode,drain`
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Keep the journals here
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -175,8 +178,9 @@ async fn run(cli: &Cli) -> io::Result<bool> {
 
     let mut faults = Journal::create(&folder.join("faults.jsonl"), run.begun)?;
     let minutes = cli.minutes;
+    let deck = Deck::new(seed, cluster, &cli.only)?;
     let (mut faults, system) = blocking(move || {
-        let (mut deck, mut system) = (Deck::new(seed, cluster), system);
+        let (mut deck, mut system) = (deck, system);
         let over = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
         while Instant::now() < over {
             faults::wait(deck.pause());
@@ -225,9 +229,14 @@ async fn run(cli: &Cli) -> io::Result<bool> {
             report.lose(fault);
         }
     }
+    let place = folder.clone();
+    let broken = !report.is_good();
     let left = blocking(move || {
-        let left = system.left_in_queues()?;
         let mut system = system;
+        let left = system.left_in_queues()?;
+        if broken || !left.is_empty() {
+            system.tell(&place)?;
+        }
         for member in &mut system.members {
             member.stop()?;
         }

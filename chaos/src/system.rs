@@ -39,7 +39,7 @@ impl Member {
 
     pub(crate) fn start(&mut self, binary: &Path) {
         if self.running.is_none() {
-            let command = Warren::command(binary).env("WARREN_LOG", "warn").args(&self.args);
+            let command = Warren::command(binary).env("WARREN_LOG", "info").args(&self.args);
             self.running = Some(command.start());
         }
     }
@@ -203,5 +203,32 @@ impl System {
             kept && messages.trim() != "0"
         });
         Ok(left.map(|(name, messages)| format!("{name}: {messages}")).collect())
+    }
+
+    /// Writes down what may explain a broken promise: logs, and what the
+    /// broker says of its queues.
+    pub(crate) fn tell(&self, folder: &Path) -> io::Result<()> {
+        for member in &self.members {
+            if let Some(running) = &member.running {
+                std::fs::write(folder.join(format!("{}.log", member.name)), running.log())?;
+            }
+        }
+        let Some(broker) = &self.broker else { return Ok(()) };
+        let columns = [
+            "list_queues",
+            "name",
+            "messages_ready",
+            "messages_unacknowledged",
+            "consumers",
+            "leader",
+            "online",
+            "members",
+        ];
+        std::fs::write(folder.join("queues.txt"), broker.ctl(0, &columns)?)?;
+        let consumers = broker.ctl(
+            0,
+            &["list_consumers", "queue_name", "channel_pid", "active", "activity_status"],
+        )?;
+        std::fs::write(folder.join("consumers.txt"), consumers)
     }
 }

@@ -404,6 +404,9 @@ impl Supervisor {
         };
         live.gone.cancel();
         tracing::warn!(broker.part = ?self.part, reason, "broker lost");
+        // What it holds goes back now, if the broker hears it.
+        let goodbye = live.connection.close(200, "given up".into());
+        let _ = timeout(PROBE_TIMEOUT, goodbye).await;
         reason
     }
 }

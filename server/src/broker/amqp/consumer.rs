@@ -57,15 +57,20 @@ impl Tap {
         arguments: FieldTable,
     ) -> Result<Self, Fault> {
         let name = ShortString::from(queue);
-        live.call(channel.basic_qos(prefetch.max(1), BasicQosOptions::default())).await?;
-        let options = BasicConsumeOptions::default();
-        let consume = channel.basic_consume(name.clone(), "".into(), options, arguments);
-        let consumer = live.call(consume).await?;
         // A child, so that one queue's end isn't the connection's.
         let over = live.gone.child_token();
         let watch = CancellationToken::new();
-        tokio::spawn(watch_queue(Arc::clone(&live), name, over.clone(), watch.clone()));
-        Ok(Self { live, channel, consumer: Some(consumer), over, _watch: watch.drop_guard() })
+        let done = watch.clone();
+        // Made before anything is asked: what the broker grants after we have
+        // stopped waiting for it goes with the channel, and holds no message.
+        let mut tap = Self { live, channel, consumer: None, over, _watch: watch.drop_guard() };
+        let qos = tap.channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
+        tap.live.call(qos).await?;
+        let options = BasicConsumeOptions::default();
+        let consume = tap.channel.basic_consume(name.clone(), "".into(), options, arguments);
+        tap.consumer = Some(tap.live.call(consume).await?);
+        tokio::spawn(watch_queue(Arc::clone(&tap.live), name, tap.over.clone(), done));
+        Ok(tap)
     }
 
     /// The next one; none when there will be no more.
@@ -114,7 +119,11 @@ impl Drop for Tap {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if !live.gone.is_cancelled() {
-                    let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
+                    let close = timeout(CLOSE_TIMEOUT, channel.close(200, "done".into()));
+                    if close.await.is_err() {
+                        // It may hold messages for as long as the connection lasts.
+                        live.gone.cancel();
+                    }
                 }
                 drop(consumer);
             });
