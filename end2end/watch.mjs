@@ -45,6 +45,7 @@ try {
   }
   const last = await until("the last message", async () => {
     const { timeline } = await snapshot(page, interaction);
+    if (!timeline) throw new Error("no snapshot");
     const numbers = timeline.flatMap((entry) => /message (\d+)/.exec(JSON.stringify(entry))?.[1] ?? []);
     const wanted = Number(numbers.at(-1));
     return compare(await texts()).at(-1) === wanted && { wanted };
@@ -52,7 +53,9 @@ try {
   if (!(last.wanted > 0)) faults.add("nothing was watched");
   for (const fault of page.faults) faults.add(fault);
 } catch (error) {
-  faults.add(error.message);
+  const pill = await page.locator('[data-testid="connection-pill"]').getAttribute("data-state").catch(() => "none");
+  faults.add(`${error.message.split("\n")[0]}; the pill says ${pill}, the address is ${page.url()}, ` +
+    `the last message is ${(await texts().catch(() => [])).at(-1)}`);
 } finally {
   await browser.close();
 }

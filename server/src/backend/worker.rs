@@ -95,7 +95,7 @@ impl Worker {
             () = stop.cancelled() => return Err(Unfinished::Stopped),
             consumer = self.backend.broker.consume(self.partition, PREFETCH) => consumer?,
         };
-        self.announce_leftovers().await?;
+        self.announce_leftovers(stop).await?;
         let ended = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
@@ -107,7 +107,7 @@ impl Worker {
                     }
                 }
                 () = tokio::time::sleep(REST) => {
-                    if let Err(unfinished) = self.announce_leftovers().await {
+                    if let Err(unfinished) = self.announce_leftovers(stop).await {
                         break Err(unfinished);
                     }
                 }
@@ -123,7 +123,7 @@ impl Worker {
     }
 
     /// What the last owner committed and may not have announced.
-    async fn announce_leftovers(&self) -> Result<(), Unfinished> {
+    async fn announce_leftovers(&self, stop: &CancellationToken) -> Result<(), Unfinished> {
         let Partition { channel, index } = self.partition;
         loop {
             let rows = self.backend.store.outbox(channel, &[index], OUTBOX_MAX).await?;
@@ -138,10 +138,10 @@ impl Worker {
                 cause: row.cause,
                 interaction: row.interaction_id,
                 distribution: &row.distribution,
-                body: row.body.clone(),
+                body: Bytes::from(row.body.clone()),
                 at: row.at,
             });
-            self.announce(messages.collect()).await?;
+            self.announce(messages.collect(), stop).await?;
             let offsets: Vec<u64> = rows.iter().map(|row| row.offset).collect();
             self.backend.store.announced(channel, &offsets).await?;
         }
@@ -199,14 +199,14 @@ impl Worker {
         let commit = &plan.commit;
         if plan.repeats() {
             // Somebody decided it and died: perhaps before it was announced.
-            self.announce_leftovers().await?;
+            self.announce_leftovers(stop).await?;
         }
         let announcements = commit
             .events
             .iter()
             .zip(&offsets)
             .map(|(event, offset)| Announcement::of(event, *offset));
-        self.announce(announcements.collect()).await?;
+        self.announce(announcements.collect(), stop).await?;
         for (event, offset) in commit.events.iter().zip(&offsets) {
             // Marking lags behind rather than holding up the work: what is
             // not marked is announced once more after a restart.
@@ -309,14 +309,27 @@ impl Worker {
         Ok(found)
     }
 
-    async fn announce(&self, announcements: Vec<Announcement<'_>>) -> Result<(), BrokerError> {
+    /// Announces all of it, however long the broker takes: what is decided
+    /// has to come out, and giving the deliveries back in the meantime would
+    /// count as their failure.
+    async fn announce(
+        &self,
+        announcements: Vec<Announcement<'_>>,
+        stop: &CancellationToken,
+    ) -> Result<(), Unfinished> {
         let channel = self.partition.channel;
         let app_id = self.backend.members.id();
-        try_join_all(announcements.into_iter().map(|announcement| {
-            self.backend.broker.announce(channel, announcement.message(channel, app_id))
-        }))
-        .await?;
-        Ok(())
+        loop {
+            let all = announcements.iter().map(|announcement| {
+                self.backend.broker.announce(channel, announcement.message(channel, app_id))
+            });
+            let Err(error) = try_join_all(all).await else { return Ok(()) };
+            tracing::warn!(partition = %self.partition, %error, "not announced");
+            tokio::select! {
+                () = stop.cancelled() => return Err(error.into()),
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+            }
+        }
     }
 
     /// A reply that doesn't arrive is asked for again by its client.
@@ -346,7 +359,7 @@ struct Announcement<'a> {
     cause: Uuid,
     interaction: Option<InteractionId>,
     distribution: &'a Distribution,
-    body: String,
+    body: Bytes,
     at: domain::Timestamp,
 }
 
@@ -359,12 +372,12 @@ impl<'a> Announcement<'a> {
             cause: event.cause,
             interaction: event.interaction.map(|(id, _)| id),
             distribution: &event.distribution,
-            body: event.body.clone(),
+            body: Bytes::from(event.body.clone()),
             at: event.at,
         }
     }
 
-    fn message(self, channel: Channel, app_id: &str) -> Message {
+    fn message(&self, channel: Channel, app_id: &str) -> Message {
         let key = self.interaction.map_or_else(|| self.id.clone(), |id| id.to_string());
         let distribution = serde_json::to_string(self.distribution).unwrap_or_default();
         Message {
@@ -375,12 +388,12 @@ impl<'a> Announcement<'a> {
                 (names::X_CAUSE.to_owned(), self.cause.to_string()),
                 (names::X_DISTRIBUTION.to_owned(), distribution),
             ]),
-            id: self.id,
-            kind: self.kind,
+            id: self.id.clone(),
+            kind: self.kind.clone(),
             app_id: app_id.to_owned(),
             at: self.at,
             reply_to: None,
-            body: Bytes::from(self.body),
+            body: self.body.clone(),
         }
     }
 }
