@@ -3,7 +3,7 @@
 //! Every member tells the others once a second; three missed are a death. A
 //! member that doesn't hear its own heartbeat has lost its broker and knows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,11 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// How many signals may wait for a slow aggregator; the oldest are dropped.
 const SIGNALS_MAX: usize = 1_024;
 
+/// Every live member has been heard of by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// So many places that serve pages are remembered.
+const ORIGINS_MAX: usize = 64;
+
 const HEARTBEAT_KIND: &str = "heartbeat";
 const SIGNAL_KIND: &str = "signal";
 
@@ -34,6 +39,9 @@ const SIGNAL_KIND: &str = "signal";
 pub struct Roster {
     /// The last heartbeat of each.
     pub members: BTreeMap<String, Heartbeat>,
+    /// Where pages were served from since this member joined: pages outlive
+    /// the member that served them.
+    pub origins: BTreeSet<String>,
 }
 
 impl Roster {
@@ -57,10 +65,13 @@ impl Roster {
         found.into_iter().map(|(_, url)| url).collect()
     }
 
-    /// True if a live member serves pages from this origin.
-    #[must_use]
-    pub fn serves_pages_from(&self, origin: &str) -> bool {
-        self.members.values().any(|member| member.urls.web.as_deref() == Some(origin))
+    fn insert(&mut self, heartbeat: Heartbeat) -> Option<Heartbeat> {
+        if let Some(web) = &heartbeat.urls.web
+            && self.origins.len() < ORIGINS_MAX
+        {
+            self.origins.insert(web.clone());
+        }
+        self.members.insert(heartbeat.member.clone(), heartbeat)
     }
 
     /// Ids of live backends that take work.
@@ -104,6 +115,7 @@ pub struct Members {
     signals: broadcast::Sender<SignalTo>,
     broker: Arc<dyn Broker>,
     clock: Clock,
+    joined: Instant,
 }
 
 impl Members {
@@ -126,7 +138,8 @@ impl Members {
             clients: 0,
             draining: false,
         };
-        let first = Roster { members: BTreeMap::from([(id.to_string(), own.clone())]) };
+        let mut first = Roster::default();
+        first.insert(own.clone());
         let (roster_tx, roster) = watch::channel(first);
         let (heard_tx, heard) = watch::channel(true);
         let members = Self {
@@ -137,6 +150,7 @@ impl Members {
             signals: broadcast::channel(SIGNALS_MAX).0,
             broker,
             clock,
+            joined: Instant::now(),
         };
         let run = members.clone().run(roster_tx, heard_tx, stop);
         (members, run)
@@ -152,6 +166,12 @@ impl Members {
     #[must_use]
     pub fn roster(&self) -> watch::Receiver<Roster> {
         self.roster.clone()
+    }
+
+    /// False while this member has just joined and may not know all the others.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.joined.elapsed() >= SETTLED_AFTER
     }
 
     /// False while this member doesn't hear itself.
@@ -283,7 +303,7 @@ impl Members {
                 };
                 last.insert(heartbeat.member.clone(), Instant::now());
                 roster.send_if_modified(|roster| {
-                    let known = roster.members.insert(heartbeat.member.clone(), heartbeat.clone());
+                    let known = roster.insert(heartbeat.clone());
                     known.is_none_or(|known| Heartbeat { at: heartbeat.at, ..known } != heartbeat)
                 });
             }

@@ -37,12 +37,23 @@ const SESSION_CHECK: Duration = Duration::from_secs(30);
 /// A ping may go unanswered this often.
 const PINGS_UNANSWERED_MAX: u32 = 2;
 
+/// Where a page comes from that wants to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From ours, or from no page at all.
+    Allowed,
+    /// It can't be told yet: it may come back.
+    Unknown,
+    /// From elsewhere.
+    Foreign,
+}
+
 /// What is known before the first frame.
 pub(super) struct Opening {
     /// The channels that this socket may carry.
     pub(super) carries: Vec<Channel>,
-    /// Whether the origin may connect.
-    pub(super) origin_allowed: bool,
+    /// Where it comes from.
+    pub(super) origin: Origin,
     /// The secret in the session cookie.
     pub(super) cookie: Option<String>,
 }
@@ -128,8 +139,14 @@ where
     S: Stream<Item = Result<Message, E>> + Unpin,
     E: Display,
 {
-    if !opening.origin_allowed {
-        return Err(End::Close(CloseCode::Forbidden, Some("origin not allowed".into())));
+    match opening.origin {
+        Origin::Allowed => {}
+        Origin::Unknown => {
+            return Err(End::Close(CloseCode::BrokerLost, Some("no pages are known yet".into())));
+        }
+        Origin::Foreign => {
+            return Err(End::Close(CloseCode::Forbidden, Some("origin not allowed".into())));
+        }
     }
     if aggregator.draining.is_cancelled() {
         return Err(CloseCode::Draining.into());

@@ -10,7 +10,7 @@ use domain::Channel;
 use protocol::{CLIENT_FRAME_BYTES_MAX, SUBPROTOCOL};
 
 use super::Aggregator;
-use super::connection::{Opening, serve, session_cookie};
+use super::connection::{Opening, Origin, serve, session_cookie};
 
 /// The transport's own limit; a frame between ours and this one gets its
 /// close code, a larger one is cut off.
@@ -77,14 +77,19 @@ fn accept(
         |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
     let origin =
         headers.contains_key(header::ORIGIN).then(|| value(header::ORIGIN).unwrap_or_default());
+    let listed = origin_allowed(origin, value(header::HOST), &aggregator.config.allowed_origins);
+    let pages = aggregator.members.roster().borrow().origins.clone();
     let opening = Opening {
         carries,
-        origin_allowed: origin_allowed(
-            origin,
-            value(header::HOST),
-            &aggregator.config.allowed_origins,
-        ) || origin
-            .is_some_and(|origin| aggregator.members.roster().borrow().serves_pages_from(origin)),
+        origin: match origin {
+            Some(origin) if !listed && !pages.contains(origin) => {
+                // Pages that outlived our last process must not be sent away
+                // before their server was heard of.
+                let early = pages.is_empty() && !aggregator.members.knows_all();
+                if early { Origin::Unknown } else { Origin::Foreign }
+            }
+            _ => Origin::Allowed,
+        },
         cookie: value(header::COOKIE).and_then(session_cookie),
     };
     upgrade
@@ -98,7 +103,7 @@ fn accept(
 }
 
 /// None is no browser. A browser comes from the host that it asks, from a
-/// listed origin (`*` lists them all), or from a live member's pages.
+/// listed origin (`*` lists them all), or from a member's pages.
 fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[String]) -> bool {
     let Some(origin) = origin else { return true };
     let same = host.is_some_and(|host| {
