@@ -22,6 +22,7 @@ pub(crate) enum Fault {
     PartitionNode,
     MemoryAlarm,
     DiskAlarm,
+    Unbind,
     RestartDatabase,
     RollingRestart,
 }
@@ -48,6 +49,7 @@ const CLUSTER: &[Fault] = &[
     Fault::PartitionNode,
     Fault::MemoryAlarm,
     Fault::DiskAlarm,
+    Fault::Unbind,
     Fault::RestartDatabase,
     Fault::RollingRestart,
 ];
@@ -153,6 +155,22 @@ pub(crate) fn apply(
             database.kill();
             wait(deck.seconds(0.5, 3.0));
             database.start_again()?;
+        }
+        Fault::Unbind => {
+            let Some(broker) = &system.broker else { return Ok(()) };
+            let queue = format!("{}.{}", ["voice", "chat", "tickets"][deck.pick(3)], deck.pick(4));
+            told("unbind a queue".to_owned());
+            let script = format!(
+                "rabbit_binding:remove({{binding, \
+                 rabbit_misc:r(<<\"/\">>, exchange, <<\"warren.in\">>), <<\"{queue}\">>, \
+                 rabbit_misc:r(<<\"/\">>, queue, <<\"warren.in.{queue}\">>), []}}, <<\"chaos\">>)."
+            );
+            let said = broker.ctl(0, &["eval", &script])?;
+            if said.trim() != "ok" {
+                return Err(io::Error::other(said));
+            }
+            wait(deck.seconds(2.0, 4.0));
+            system.run(&["topology", "declare"], "")?;
         }
         Fault::KillNode
         | Fault::FreezeNode
