@@ -159,11 +159,7 @@ impl Log {
 }
 
 /// The fault that was last begun before `t`, if that isn't long ago.
-fn fault_before<'a>(
-    faults: &'a [(u64, String)],
-    t: u64,
-    within_ms: u64,
-) -> Option<&'a (u64, String)> {
+fn fault_before(faults: &[(u64, String)], t: u64, within_ms: u64) -> Option<&(u64, String)> {
     let last = faults.iter().rfind(|(at, name)| *at <= t && name != "mended")?;
     (t - last.0 <= within_ms).then_some(last)
 }

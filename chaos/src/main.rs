@@ -124,6 +124,7 @@ async fn run(cli: &Cli) -> io::Result<bool> {
         "chaos {mode} --seed {seed} --minutes {} --clients {} --rate {}",
         cli.minutes, cli.clients, cli.rate
     );
+    let deck = Deck::new(seed, cli.cluster, &cli.only)?;
     let draft = tempfile::Builder::new().prefix("warren-chaos-").tempdir()?;
     let folder = cli.keep.clone().unwrap_or_else(|| draft.path().to_owned());
     std::fs::create_dir_all(&folder)?;
@@ -178,7 +179,6 @@ async fn run(cli: &Cli) -> io::Result<bool> {
 
     let mut faults = Journal::create(&folder.join("faults.jsonl"), run.begun)?;
     let minutes = cli.minutes;
-    let deck = Deck::new(seed, cluster, &cli.only)?;
     let (mut faults, system) = blocking(move || {
         let (mut deck, mut system) = (deck, system);
         let over = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
@@ -272,8 +272,12 @@ fn publisher(
 /// Most follow one channel; some all of them; some give commands; some stall.
 fn habits(number: usize) -> Habits {
     Habits {
-        channels: if number % 10 == 0 { CHANNELS.to_vec() } else { vec![CHANNELS[number % 3]] },
-        commands_every: (number % 10 == 0).then_some(Duration::from_secs(1)),
+        channels: if number.is_multiple_of(10) {
+            CHANNELS.to_vec()
+        } else {
+            vec![CHANNELS[number % 3]]
+        },
+        commands_every: (number.is_multiple_of(10)).then_some(Duration::from_secs(1)),
         stalls: number % 25 == 7,
         from_start: None,
     }

@@ -1,5 +1,6 @@
 //! Every chore of the house: `cargo xtask NAME`.
 
+mod chaos;
 mod cluster;
 mod front;
 mod run;
@@ -46,6 +47,12 @@ enum Chore {
     Test,
     /// A whole cluster, privately on this machine
     Cluster(cluster::Options),
+    /// Break a running desk on a seeded schedule; check that nothing is lost
+    Chaos {
+        /// Handed on; `--help` tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// The figures that the README reports
     Bench,
     /// The rules of the house that the compiler doesn't know
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Up { release, args } => up(release, &args),
         Chore::Test => test::everything(),
         Chore::Cluster(options) => cluster::run(&options),
+        Chore::Chaos { args } => chaos::run_by_hand(&args),
         Chore::Bench => bench(),
         Chore::Tidy => tidy::run(),
     };

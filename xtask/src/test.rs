@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::run::{Failed, cargo, in_root, run};
 use crate::setup::{self, For};
-use crate::{front, tidy};
+use crate::{chaos, front, tidy};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
@@ -64,6 +64,7 @@ pub(crate) fn everything() -> Result<(), Failed> {
             run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
         }),
         ("browser", &browser),
+        ("chaos", &chaos::short),
     ])
 }
 
