@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::client::Event;
 use crate::journal::{Line, Saw, read, roll};
-
-/// Every event there is, by channel and offset.
-pub(crate) type Truth = BTreeMap<String, BTreeMap<u64, Event>>;
+use crate::truth::Truth;
 
 /// Examples of each finding that are told.
 const TOLD_MAX: usize = 5;

@@ -28,15 +28,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// An event, as much of it as the checker wants.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) id: Uuid,
-    pub(crate) cause: Uuid,
-    pub(crate) kind: String,
-    pub(crate) version: Option<(String, u64)>,
-}
-
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(rename = "type")]
@@ -50,11 +41,7 @@ struct Frame<'a> {
 #[derive(Deserialize)]
 struct EventFields<'a> {
     id: Uuid,
-    cause: Uuid,
-    #[serde(rename = "type")]
-    kind: &'a str,
     interaction_id: Option<&'a str>,
-    version: Option<u64>,
 }
 
 /// Consecutive events that are not written down yet.
@@ -83,8 +70,6 @@ pub(crate) struct Habits {
     pub(crate) commands_every: Option<Duration>,
     /// Reads nothing for a while, now and then.
     pub(crate) stalls: bool,
-    /// Begins at the first event there is, of this epoch.
-    pub(crate) from_start: Option<String>,
 }
 
 pub(crate) struct Client {
@@ -99,8 +84,6 @@ pub(crate) struct Client {
     turn: usize,
     pending: BTreeMap<String, Value>,
     interaction: Option<String>,
-    /// Every event by channel and offset, if it is to be kept.
-    kept: Option<BTreeMap<String, BTreeMap<u64, Event>>>,
 }
 
 /// Why a connection is over.
@@ -121,13 +104,7 @@ impl Client {
         journal: PathBuf,
         habits: Habits,
     ) -> io::Result<Self> {
-        let lanes = habits.channels.iter().map(|channel| {
-            let lane = match &habits.from_start {
-                Some(epoch) => Lane { at: Some(0), epoch: epoch.clone(), ..Lane::default() },
-                None => Lane::default(),
-            };
-            ((*channel).to_owned(), lane)
-        });
+        let lanes = habits.channels.iter().map(|name| ((*name).to_owned(), Lane::default()));
         Ok(Self {
             token: run.tokens[number % run.tokens.len()].clone(),
             journal: Journal::create(&journal, run.begun)?,
@@ -137,16 +114,14 @@ impl Client {
             turn: number,
             pending: BTreeMap::new(),
             interaction: None,
-            kept: habits.from_start.is_some().then(BTreeMap::new),
             habits,
             number,
             run,
         })
     }
 
-    /// Runs until the end of the run, and then until it has all there is.
-    /// Gives what it kept.
-    pub(crate) async fn work(mut self) -> io::Result<BTreeMap<String, BTreeMap<u64, Event>>> {
+    /// Runs until the end of the run.
+    pub(crate) async fn work(mut self) -> io::Result<()> {
         let mut down_since: Option<Instant> = None;
         let mut failures = 0;
         let mut target: Option<String> = None;
@@ -198,8 +173,7 @@ impl Client {
             }
         }
         self.settle()?;
-        self.journal.flush()?;
-        Ok(self.kept.unwrap_or_default())
+        self.journal.flush()
     }
 
     fn next_peer(&mut self) -> String {
@@ -273,8 +247,6 @@ impl Client {
             let channel = name.clone();
             self.journal.write(Saw::Welcome { channel, offset, recovered, fresh })?;
         }
-        let epoch = self.lanes.values().next().map(|lane| lane.epoch.clone()).unwrap_or_default();
-        let _ = self.run.epoch.set(epoch);
         Ok(())
     }
 
@@ -454,16 +426,6 @@ impl Client {
                     self.journal.write(told(channel, &before))?;
                 }
             }
-        }
-        if let Some(kept) = &mut self.kept {
-            let version = event.interaction_id.zip(event.version);
-            let event = Event {
-                id: event.id,
-                cause: event.cause,
-                kind: event.kind.to_owned(),
-                version: version.map(|(id, version)| (id.to_owned(), version)),
-            };
-            kept.entry(channel.to_owned()).or_default().insert(offset, event);
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ mod journal;
 mod page;
 mod publisher;
 mod system;
+mod truth;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
@@ -37,7 +38,6 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longer than anything should take after the last fault is mended.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const WARM_UP: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LOGINS: [&str; 4] = ["ana", "ben", "cleo", "dora"];
 const CHANNELS: [&str; 3] = ["voice", "chat", "tickets"];
 
@@ -68,6 +68,9 @@ struct Cli {
     /// The program under test
     #[arg(long, value_name = "PROGRAM")]
     warren: PathBuf,
+    /// Run nothing: check the journals in `--keep` against this store
+    #[arg(long, value_name = "URL", requires = "keep")]
+    check: Option<String>,
     /// Only faults whose names hold one of these words, as `killnode,drain`
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -91,7 +94,6 @@ pub(crate) struct Run {
     pub(crate) external: Vec<String>,
     pub(crate) tokens: Vec<String>,
     pub(crate) key: String,
-    pub(crate) epoch: OnceLock<String>,
     pub(crate) publishing_over: CancellationToken,
     pub(crate) over: CancellationToken,
     pub(crate) positions: Mutex<BTreeMap<usize, Position>>,
@@ -118,6 +120,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn run(cli: &Cli) -> io::Result<bool> {
+    if let (Some(store), Some(folder)) = (&cli.check, &cli.keep) {
+        let report = checker::check(folder, &truth::read(store).await?)?;
+        println!("{report}");
+        return Ok(report.is_good());
+    }
     let seed = cli.seed.unwrap_or_else(rand::random);
     let mode = if cli.cluster { "--cluster" } else { "--embedded" };
     println!(
@@ -149,7 +156,6 @@ async fn run(cli: &Cli) -> io::Result<bool> {
         external: system.external.clone(),
         tokens,
         key,
-        epoch: OnceLock::new(),
         publishing_over: CancellationToken::new(),
         over: CancellationToken::new(),
         positions: Mutex::default(),
@@ -205,25 +211,13 @@ async fn run(cli: &Cli) -> io::Result<bool> {
     while let Some(done) = publishers.join_next().await {
         done.map_err(io::Error::other)??;
     }
-    let heads = settle(&run, &web, cli.clients).await?;
-    let truth_of = Habits {
-        channels: CHANNELS.to_vec(),
-        from_start: run.epoch.get().cloned(),
-        ..Habits::default()
-    };
-    let reader = cli.clients;
-    let journal = folder.join("reader.jsonl");
-    let truth = tokio::spawn(Client::new(run.clone(), reader, journal, truth_of)?.work());
-    let complete = wait_for(&run, &heads, |number, _| number == reader).await;
+    settle(&run, &web, cli.clients).await;
     run.over.cancel();
     while let Some(done) = clients.join_next().await {
         done.map_err(io::Error::other)??;
     }
-    let truth = truth.await.map_err(io::Error::other)??;
+    let truth = truth::read(&system.store).await?;
     let mut report: Report = checker::check(&folder, &truth)?;
-    if !complete {
-        report.lose("the log can't be read from its start to its end".to_owned());
-    }
     for page in pages {
         for fault in page.close().await? {
             report.lose(fault);
@@ -279,13 +273,11 @@ fn habits(number: usize) -> Habits {
         },
         commands_every: (number.is_multiple_of(10)).then_some(Duration::from_secs(1)),
         stalls: number % 25 == 7,
-        from_start: None,
     }
 }
 
-/// Waits until nothing new comes and every client has all there is. Gives the
-/// last offsets.
-async fn settle(run: &Run, web: &str, clients: usize) -> io::Result<BTreeMap<String, u64>> {
+/// Waits until nothing new comes and every client has all there is.
+async fn settle(run: &Run, web: &str, clients: usize) {
     let deadline = Instant::now() + PATIENCE;
     let mut heads = BTreeMap::new();
     while Instant::now() < deadline {
@@ -294,45 +286,21 @@ async fn settle(run: &Run, web: &str, clients: usize) -> io::Result<BTreeMap<Str
         let Ok(now) = self::heads(run, web).await else { continue };
         let quiet = now == heads;
         heads = now;
-        if quiet
-            && reached(run, &heads, |number, position| number < clients && position.waiting == 0)
-                == clients
-        {
+        if quiet && all_have(run, &heads, clients) {
             break;
         }
     }
-    Ok(heads)
 }
 
-fn reached(
-    run: &Run,
-    heads: &BTreeMap<String, u64>,
-    who: impl Fn(usize, &Position) -> bool,
-) -> usize {
+/// True if every client has all there is, and each command its reply.
+fn all_have(run: &Run, heads: &BTreeMap<String, u64>, clients: usize) -> bool {
     let positions = run.positions.lock().unwrap_or_else(PoisonError::into_inner);
-    let there = positions.iter().filter(|(number, position)| {
-        who(**number, position)
-            && position
-                .at
-                .iter()
-                .all(|(channel, at)| heads.get(channel).is_none_or(|head| at >= head))
+    let there = positions.values().filter(|position| {
+        let behind =
+            |(channel, at): (&String, &u64)| heads.get(channel).is_some_and(|head| at < head);
+        position.waiting == 0 && !position.at.iter().any(behind)
     });
-    there.count()
-}
-
-async fn wait_for(
-    run: &Run,
-    heads: &BTreeMap<String, u64>,
-    who: impl Fn(usize, &Position) -> bool,
-) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if reached(run, heads, &who) > 0 {
-            return true;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    false
+    there.count() == clients
 }
 
 async fn heads(run: &Run, web: &str) -> io::Result<BTreeMap<String, u64>> {

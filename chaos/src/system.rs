@@ -56,6 +56,8 @@ pub(crate) struct System {
     /// `http://…` of every external API.
     pub(crate) external: Vec<String>,
     pub(crate) web: String,
+    /// Where the store is.
+    pub(crate) store: String,
 }
 
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
@@ -96,6 +98,7 @@ impl System {
             sockets: vec![format!("ws://{web}/ws")],
             external: vec![format!("http://{external}")],
             web: format!("http://{web}"),
+            store: format!("sqlite://{}", folder.join("data/warren.db").display()),
         })
     }
 
@@ -107,14 +110,14 @@ impl System {
         let ports = free_ports(9)?;
         let mut consume = broker.urls();
         consume.rotate_left(1);
+        let store = database.url("warren");
         let config = folder.join("warren.toml");
         std::fs::write(
             &config,
             format!(
                 "[profile.chaos]\nbroker.publish_urls = {:?}\nbroker.consume_urls = {consume:?}\n\
-                 store.url = {:?}\n{SETTINGS}",
+                 store.url = {store:?}\n{SETTINGS}",
                 broker.urls(),
-                database.url("warren"),
             ),
         )?;
         let config = config.display().to_string();
@@ -144,6 +147,7 @@ impl System {
             sockets: [0, 3].map(|index| format!("ws://{}/ws/all", on(index))).to_vec(),
             external: [6, 7].map(|index| format!("http://{}", on(index))).to_vec(),
             web: format!("http://{}", on(8)),
+            store,
         };
         system.run(&["topology", "declare"], "")?;
         Ok(system)
