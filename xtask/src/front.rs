@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::path::Path;
 
-use crate::run::{Failed, in_root, root, run};
+use crate::run::{Failed, cargo, in_root, root, run};
 
 /// What `dist/` is made of.
 const SOURCES: &[&str] = &[
@@ -36,6 +36,8 @@ pub(crate) fn build(release: bool) -> Result<(), Failed> {
     if built && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(());
     }
+    // On a fresh machine: Trunk is told not to ask anybody.
+    cargo(&["fetch", "--locked", "--target", "wasm32-unknown-unknown"])?;
     let path = std::env::var("PATH").unwrap_or_default();
     let tools = root().join("end2end/node_modules/.bin");
     let mut trunk = in_root("trunk");
