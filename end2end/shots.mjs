@@ -2,7 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { Warren, hydrated, id, launch, live, open, signIn, until } from "./lib.mjs";
+import { Warren, hydrated, id, launch, live, open, signIn, smuggle, until } from "./lib.mjs";
 
 const folder = process.argv[2] ?? "target/shots";
 mkdirSync(folder, { recursive: true });
@@ -47,6 +47,23 @@ try {
   await signIn(page, empty.web, "ana");
   await live(page);
   await page.screenshot({ path: join(folder, "empty.png") });
+  await page.goto(`${empty.web}/admin/dead-letters`);
+  await page.screenshot({ path: join(folder, "admin-empty.png") });
+  await empty.kill();
+  smuggle(empty, [["junk-1", "{no json"], ["01a20db6-61bb-707c-a9a7-e0c16c7132df", '{"type":"chat.what","chat":"c-7"}']]);
+  await empty.begin();
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    for (const [name, [width, height]] of Object.entries(sizes)) {
+      await page.setViewportSize({ width, height });
+      await page.goto(`${empty.web}/admin/dead-letters`);
+      await hydrated(page);
+      await until("letters", async () => (await page.locator(id("dead-letter")).count()) === 2);
+      await page.locator(id("dead-show")).last().click();
+      await page.waitForSelector(id("dead-body"));
+      await page.screenshot({ path: join(folder, `${colorScheme}-${name}-admin.png`) });
+    }
+  }
 } finally {
   await second.close();
   await empty.stop();

@@ -13,6 +13,31 @@ process.stdin.on("end", () => (over = true)).resume();
 const browser = await launch();
 const page = await open(browser);
 const faults = new Set();
+/// What the page's sockets did, and when: told when it is stuck.
+const sockets = [];
+page.on("websocket", (socket) => {
+  const one = { url: socket.url(), begun: Date.now(), frames: 0, answers: 0 };
+  sockets.push(one);
+  socket.on("framereceived", ({ payload }) => {
+    one.frames += 1;
+    one.heard = Date.now();
+    one.last = String(payload).slice(0, 300);
+  });
+  socket.on("framesent", ({ payload }) => {
+    one.answers += 1;
+    one.said = Date.now();
+    one.lastSent = String(payload).slice(0, 300);
+  });
+  socket.on("socketerror", (error) => (one.error = error));
+  socket.on("close", () => (one.closed = Date.now()));
+});
+
+function story() {
+  const ago = (at) => (at ? `${((Date.now() - at) / 1000).toFixed(1)} s ago` : "never");
+  return sockets.slice(-3).map((one) =>
+    `${one.url} begun ${ago(one.begun)}, ${one.frames} frames heard, the last ${ago(one.heard)} ${one.last}, ${one.answers} said, the last ${ago(one.said)} ${one.lastSent}, ` +
+    `${one.error ?? "no error"}, closed ${ago(one.closed)}`);
+}
 
 const texts = async () => {
   const all = await page.locator('[data-testid="entry"]').allInnerTexts();
@@ -55,7 +80,8 @@ try {
 } catch (error) {
   const pill = await page.locator('[data-testid="connection-pill"]').getAttribute("data-state").catch(() => "none");
   faults.add(`${error.message.split("\n")[0]}; the pill says ${pill}, the address is ${page.url()}, ` +
-    `the last message is ${(await texts().catch(() => [])).at(-1)}`);
+    `the last message is ${(await texts().catch(() => [])).at(-1)}; sockets: ${story().join("; ")}`);
+  for (const fault of page.faults) faults.add(fault);
 } finally {
   await browser.close();
 }

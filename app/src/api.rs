@@ -3,7 +3,7 @@
 use domain::{InteractionId, Timestamp};
 use leptos::prelude::*;
 use leptos::server_fn::codec::Json;
-use protocol::{AgentView, InteractionDetail, InteractionList, Me};
+use protocol::{AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me};
 use serde::{Deserialize, Serialize};
 
 use crate::desk::{DeskError, ListRequest};
@@ -140,4 +140,31 @@ pub async fn interaction(id: InteractionId) -> Result<Option<InteractionDetail>,
 #[server(prefix = "/api/desk", endpoint = "agents")]
 pub async fn agents() -> Result<Vec<AgentView>, DeskError> {
     desk()?.agents().await
+}
+
+/// See [`Desk::dead_letters`](crate::desk::Desk::dead_letters).
+///
+/// # Errors
+/// As the desk says.
+#[server(prefix = "/api/desk", endpoint = "dead_letters")]
+pub async fn dead_letters() -> Result<DeadLetterList, DeskError> {
+    desk()?.dead_letters().await
+}
+
+/// See [`Desk::dead_letter`](crate::desk::Desk::dead_letter).
+///
+/// # Errors
+/// As the desk says.
+#[server(prefix = "/api/desk", endpoint = "dead_letter")]
+pub async fn dead_letter(id: String) -> Result<Option<DeadLetterView>, DeskError> {
+    desk()?.dead_letter(id).await
+}
+
+/// See [`Desk::settle_dead_letter`](crate::desk::Desk::settle_dead_letter).
+///
+/// # Errors
+/// As the desk says.
+#[server(prefix = "/api/desk", endpoint = "settle_dead_letter")]
+pub async fn settle_dead_letter(id: String, replay: bool) -> Result<bool, DeskError> {
+    desk()?.settle_dead_letter(id, replay).await
 }

@@ -142,6 +142,30 @@ mod real {
         })
     }
 
+    /// How far an element is scrolled, and how high it is.
+    pub(crate) fn sight_of(selector: &str) -> (i32, i32) {
+        find(selector).map_or((0, 0), |it| (it.scroll_top(), it.client_height()))
+    }
+
+    /// Scrolls an element as little as it takes to see what begins at `top`.
+    pub(crate) fn scroll_into_sight(selector: &str, top: i32, height: i32) {
+        let Some(element) = find(selector) else { return };
+        let lowest = top + height - element.client_height();
+        if element.scroll_top() > top {
+            element.set_scroll_top(top);
+        } else if element.scroll_top() < lowest {
+            element.set_scroll_top(lowest);
+        }
+    }
+
+    /// Gives an element its height, and empty room before its content.
+    pub(crate) fn pad(selector: &str, before: i32, height: i32) {
+        let Some(element) = find(selector) else { return };
+        let style = element.style();
+        let _ = style.set_property("padding-top", &format!("{before}px"));
+        let _ = style.set_property("height", &format!("{height}px"));
+    }
+
     /// Scrolls an element to its end.
     pub(crate) fn scroll_to_end(selector: &str) {
         if let Some(element) = find(selector) {
@@ -217,6 +241,14 @@ mod stand_in {
     pub(crate) fn scroll_of(_selector: &str) -> (i32, i32) {
         (0, 0)
     }
+
+    pub(crate) fn sight_of(_selector: &str) -> (i32, i32) {
+        (0, 0)
+    }
+
+    pub(crate) fn scroll_into_sight(_selector: &str, _top: i32, _height: i32) {}
+
+    pub(crate) fn pad(_selector: &str, _before: i32, _height: i32) {}
 
     pub(crate) fn scroll_to_end(_selector: &str) {}
 

@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use domain::{Channel, InteractionId};
-use protocol::{AgentView, InteractionDetail, InteractionList, Me, View};
+use protocol::{
+    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me, View,
+};
 use serde::{Deserialize, Serialize};
 
 /// Why the server says no.
@@ -62,6 +64,12 @@ pub trait Desk: Send + Sync {
     async fn interactions(&self, request: ListRequest) -> Result<InteractionList, DeskError>;
     /// One interaction with its timeline; none if there is none that this agent may see.
     async fn interaction(&self, id: InteractionId) -> Result<Option<InteractionDetail>, DeskError>;
+    /// The oldest dead letters of each channel; for admins.
+    async fn dead_letters(&self) -> Result<DeadLetterList, DeskError>;
+    /// One with its body; none if it is gone.
+    async fn dead_letter(&self, id: String) -> Result<Option<DeadLetterView>, DeskError>;
+    /// Puts one back into its queue, or deletes it. False if it was gone already.
+    async fn settle_dead_letter(&self, id: String, replay: bool) -> Result<bool, DeskError>;
     /// Every agent.
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError>;
 }

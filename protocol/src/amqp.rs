@@ -31,6 +31,8 @@ pub mod names {
     pub const X_EXPECT_VERSION: &str = "x-expect-version";
     /// Header: when the external API accepted an event, RFC 3339.
     pub const X_ACCEPTED_AT: &str = "x-accepted-at";
+    /// Header: how often, when and why a message that was replayed had died, as JSON.
+    pub const X_DEATHS: &str = "x-deaths";
     /// Header: W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
 

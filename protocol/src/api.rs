@@ -223,3 +223,51 @@ pub struct AgentView {
     /// Since when.
     pub since: Timestamp,
 }
+
+/// One death of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// `expired`, `delivery_limit`, or what was wrong with it.
+    pub reason: String,
+    /// When, if the broker tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// A message that nobody could do: `GET /api/v1/dead` and, with its body,
+/// `GET /api/v1/dead/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// The id of the event or command.
+    pub id: String,
+    /// Its channel.
+    pub channel: Channel,
+    /// Its `type`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The integration, or the member, that sent it.
+    pub app_id: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The partition it came from, and is replayed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// How it died, the last time last: more than once if it was replayed.
+    pub deaths: Vec<Death>,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
+    /// Its body's length.
+    pub bytes: usize,
+    /// Its body: JSON, or text if it is none. Absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+}
+
+/// `GET /api/v1/dead`: the oldest of each channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterList {
+    /// Without their bodies.
+    pub dead: Vec<DeadLetterView>,
+    /// True if there may be more than were asked for.
+    pub more: bool,
+}

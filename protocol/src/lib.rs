@@ -16,8 +16,8 @@ mod member;
 
 pub use amqp::names;
 pub use api::{
-    Accepted, AgentView, FieldError, InteractionDetail, InteractionList, Journey, JourneyEvent,
-    JourneyStage, Me, Outcome, Problem, Stage, View,
+    Accepted, AgentView, DeadLetterList, DeadLetterView, Death, FieldError, InteractionDetail,
+    InteractionList, Journey, JourneyEvent, JourneyStage, Me, Outcome, Problem, Stage, View,
 };
 pub use close::CloseCode;
 pub use command::decode_command;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use domain::Channel;
 use protocol::{
-    Accepted, ClientFrame, CloseCode, Heartbeat, InteractionDetail, InteractionList, Journey,
-    Problem, ServerFrame, decode_command, decode_external,
+    Accepted, ClientFrame, CloseCode, DeadLetterView, Heartbeat, InteractionDetail,
+    InteractionList, Journey, Problem, ServerFrame, decode_command, decode_external,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -101,6 +101,7 @@ fn bodies_of_the_apis_are_read_and_written_back_the_same() {
     read_and_written_back::<Problem>("problem");
     read_and_written_back::<Journey>("journey");
     read_and_written_back::<Heartbeat>("heartbeat");
+    read_and_written_back::<DeadLetterView>("dead");
     for example in examples("list") {
         serde_json::from_value::<InteractionList>(example).expect("a list");
     }

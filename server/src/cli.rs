@@ -81,6 +81,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Topology,
     },
+    /// Messages that nobody could do
+    Dead {
+        #[command(subcommand)]
+        action: Dead,
+    },
     /// Who may sign in
     User {
         #[command(subcommand)]
@@ -127,6 +132,46 @@ pub(crate) enum Topology {
     Show { profile: Option<String> },
     /// Delete all of it with all that is in it
     Delete { profile: Option<String> },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// List them, the oldest of each channel first
+    List {
+        /// Only of this channel
+        #[arg(long, value_parser = word::<Channel>)]
+        channel: Option<Channel>,
+        profile: Option<String>,
+    },
+    /// Print one as JSON, with its history and its body
+    Show { id: String, profile: Option<String> },
+    /// Put one back into its queue, under the same id
+    Replay(Which),
+    /// Delete one for good
+    Drop(Which),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Every one that is there now
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only of this channel
+    #[arg(long, requires = "all", value_parser = word::<Channel>)]
+    pub(crate) channel: Option<Channel>,
+    /// Its id, unless it is --all; then a profile
+    #[arg(num_args = 0..=2, required_unless_present = "all", value_name = "ID|PROFILE")]
+    words: Vec<String>,
+}
+
+impl Which {
+    /// The id, and the profile.
+    pub(crate) fn id_and_profile(&self) -> (Option<String>, Option<String>) {
+        match (self.all, self.words.as_slice()) {
+            (true, words) => (None, words.first().cloned()),
+            (false, words) => (words.first().cloned(), words.get(1).cloned()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -223,6 +268,26 @@ mod tests {
         assert_eq!(read(&["4000"]), (Some(4000), None));
         assert_eq!(read(&["cluster"]), (None, Some("cluster".to_owned())));
         assert_eq!(read(&["4000", "cluster"]), (Some(4000), Some("cluster".to_owned())));
+    }
+
+    #[test]
+    fn dead_letters_are_named_by_id_or_all_at_once() {
+        let read = |line: &[&str]| {
+            let line = [&["warren", "dead", "replay"], line].concat();
+            let Ok(Cli { command: Some(Command::Dead { action: Dead::Replay(which) }), .. }) =
+                Cli::try_parse_from(line)
+            else {
+                return None;
+            };
+            Some((which.all, which.id_and_profile()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read(&["x"]), Some((false, (some("x"), None))));
+        assert_eq!(read(&["x", "cluster"]), Some((false, (some("x"), some("cluster")))));
+        assert_eq!(read(&["--all", "cluster"]), Some((true, (None, some("cluster")))));
+        assert_eq!(read(&["--all", "--channel", "chat"]), Some((true, (None, None))));
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&["x", "--channel", "chat"]), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Method;
 use domain::{Channel, Login};
 use protocol::Principal;
 use uuid::Uuid;
@@ -15,13 +16,13 @@ use warren::clock::Clock;
 use warren::config::Settings;
 use warren::store::{AgentRecord, Integration, Store, StoreError};
 
-use crate::Failure;
 use crate::cli::{Key, Topology, User};
+use crate::{Failure, control};
 
 const PASSWORD_CHARS_MIN: usize = 10;
 
 /// A line on standard output; a reader that went away ends the program.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+pub(crate) fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{line}")
         .map_err(|error| Failure::Refused(error.to_string()))
 }
@@ -175,18 +176,8 @@ pub(crate) async fn healthcheck(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-async fn ready(
-    address: SocketAddr,
-) -> Result<(bool, String), Box<dyn std::error::Error + Send + Sync>> {
-    let stream = tokio::net::TcpStream::connect(address).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = axum::http::Request::get("/readyz")
-        .header("host", address.to_string())
-        .body(axum::body::Body::empty())?;
-    let answer = sender.send_request(request).await?;
-    let good = answer.status().is_success();
-    let body = axum::body::to_bytes(axum::body::Body::new(answer.into_body()), 16 * 1024).await?;
-    Ok((good, String::from_utf8_lossy(&body).trim().to_owned()))
+async fn ready(address: SocketAddr) -> Result<(bool, String), control::AskError> {
+    let line = tokio::net::TcpStream::connect(address).await?;
+    let (status, body) = control::ask(line, &address.to_string(), Method::GET, "/readyz").await?;
+    Ok((status.is_success(), String::from_utf8_lossy(&body).trim().to_owned()))
 }

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod dead_letters;
 pub mod external_api;
 pub mod members;
 mod problem;

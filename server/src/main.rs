@@ -1,6 +1,8 @@
 //! `warren`: the only place that knows every room.
 
 mod cli;
+mod control;
+mod dead;
 mod demo;
 mod keeping;
 mod roles;
@@ -12,7 +14,7 @@ use clap::Parser;
 use warren::config::{Flags, Settings};
 use warren::store::{self, Store};
 
-use cli::{Cli, Command, Key, Topology, User};
+use cli::{Cli, Command, Dead, Key, Topology, User};
 use roles::Roles;
 
 /// Why the program ends with an error, in one line.
@@ -87,6 +89,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             };
             let settings = settings(&common.flags(profile))?;
             keeping::topology(roles::broker(&settings).await?, action).await
+        }
+        Command::Dead { action } => {
+            let profile = match &action {
+                Dead::List { profile, .. } | Dead::Show { profile, .. } => profile.clone(),
+                Dead::Replay(which) | Dead::Drop(which) => which.id_and_profile().1,
+            };
+            dead::run(&settings(&common.flags(profile))?, action).await
         }
         Command::User { action } => {
             let profile = match &action {

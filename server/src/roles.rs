@@ -17,12 +17,13 @@ use warren::backend::{self, Backend};
 use warren::broker::{self, Broker, BrokerError, amqp, embedded};
 use warren::clock::Clock;
 use warren::config::{Settings, without_secrets};
+use warren::dead_letters::DeadLetters;
 use warren::members::{Members, Roster};
 use warren::receipts::Receipts;
 use warren::shutdown::{self, Shutdown};
 use warren::{external_api, web};
 
-use crate::{Failure, demo, open_store};
+use crate::{Failure, control, demo, open_store};
 
 /// How long the first declare may take; after that it goes on beside the rest.
 const DECLARE_WAIT: Duration = Duration::from_secs(5);
@@ -288,12 +289,19 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
     if let Some(listener) = listeners.external {
         serve(&servers, listener, api.clone(), serving.clone());
     }
+    let dead_letters = DeadLetters::new(broker.clone(), store.clone(), clock.clone());
+    if settings.broker.publish_urls.is_empty() {
+        // Nobody else can open this broker while it is served here.
+        let router = web::control_router(dead_letters.clone());
+        control::serve(&workers, &settings.data, router, working.clone());
+    }
     if let Some(listener) = listeners.web {
         let mut router = web::router(web::State {
             store: store.clone(),
             clock: clock.clone(),
             aggregators: aggregators(&members, &keepers, keeping.clone()),
             broker_state: Some(broker.state()),
+            dead_letters,
             config: web::Config {
                 public_url: settings.web.public_url.clone(),
                 session: Duration::from_secs(settings.web.session_hours * 3_600),

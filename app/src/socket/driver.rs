@@ -24,7 +24,9 @@ use crate::{browser, state::ROWS_MAX};
 /// How many arrivals may wait to be taken in.
 const ARRIVALS_MAX: usize = 4_096;
 /// How many are taken in before the screen is told.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 1_024;
+/// The least time between two changes of the screen.
+const FRAME_MS: u32 = 33;
 /// How many frames may wait to be written.
 const FRAMES_MAX: usize = 1_024;
 const TICK_MS: u32 = 250;
@@ -156,7 +158,7 @@ pub fn start(feed: Feed, boot: &Boot) -> Handle {
         for kept in store.all(&login).await {
             driver.restore(kept);
         }
-        driver.take(vec![Arrival::Machine(Input::Start)]);
+        let _ = driver.take(vec![Arrival::Machine(Input::Start)]);
         driver.run(arrivals).await;
     });
     spawn_local(tick(sender.clone()));
@@ -217,12 +219,17 @@ impl Driver {
                     Err(_) => break,
                 }
             }
-            self.take(batch);
+            if self.take(batch) {
+                // Whatever comes meanwhile is one change of the screen, however
+                // much it is: the page stays quick to the hand.
+                TimeoutFuture::new(FRAME_MS).await;
+            }
         }
     }
 
-    /// Takes a batch in: one change of the screen for all of it.
-    fn take(&mut self, batch: Vec<Arrival>) {
+    /// Takes a batch in: one change of the screen for all of it. True if there
+    /// was one.
+    fn take(&mut self, batch: Vec<Arrival>) -> bool {
         let mut inputs = Vec::new();
         let mut drawn = false;
         for arrival in batch {
@@ -239,7 +246,8 @@ impl Driver {
                 }
             }
         }
-        if !inputs.is_empty() {
+        let changed = !inputs.is_empty();
+        if changed {
             let mut effects = Vec::new();
             self.feed.desk.update(|desk| {
                 for input in inputs {
@@ -258,6 +266,7 @@ impl Driver {
                 let _ = sender.try_send(Arrival::Machine(Input::Rendered(positions)));
             });
         }
+        changed
     }
 
     fn give(&mut self, command: Outgoing, inputs: &mut Vec<state::Input>) -> bool {
@@ -283,7 +292,7 @@ impl Driver {
                 let outgoing = Outgoing { id, command: decoded, at, progress: Progress::Pending };
                 let mut inputs = vec![state::Input::Given(outgoing)];
                 self.step(Input::Command { id, command, deadline_ms }, &mut inputs);
-                self.take(inputs.into_iter().map(Arrival::Desk).collect());
+                let _ = self.take(inputs.into_iter().map(Arrival::Desk).collect());
             }
             _ => self.store.remove(id),
         }
@@ -420,9 +429,11 @@ async fn serve(
     let (mut sink, mut stream) = socket.split();
     let mut opened = arrivals.clone();
     let write = Box::pin(async move {
-        if poll_fn(|cx| sink.poll_ready_unpin(cx)).await.is_ok() {
-            let _ = opened.send(Arrival::Machine(Input::Opened(id))).await;
-        }
+        // Given up while it opens, a socket is let go at once: browsers open
+        // one at a time, and the next one would wait behind it.
+        let open = poll_fn(|cx| sink.poll_ready_unpin(cx));
+        let Either::Left((Ok(()), _)) = select(open, frames.next()).await else { return };
+        let _ = opened.send(Arrival::Machine(Input::Opened(id))).await;
         while let Some(text) = frames.next().await {
             let _ = sink.send(Message::Text(text)).await;
         }

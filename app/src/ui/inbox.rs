@@ -6,8 +6,9 @@ use domain::InteractionId;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use leptos_meta::Title;
+use leptos_router::NavigateOptions;
 use leptos_router::components::Redirect;
-use leptos_router::hooks::{use_params_map, use_query_map};
+use leptos_router::hooks::{use_navigate, use_params_map, use_query_map};
 
 use super::bar::TopBar;
 use super::calls::{CallBar, Offers};
@@ -112,14 +113,17 @@ fn DeskPage(boot: Boot) -> impl IntoView {
 
 /// What goes on while the page is there: the socket, the seconds, the keys.
 fn live(ui: Wiring, boot: Boot) {
+    let navigate = use_navigate();
     Effect::new(move |started: Option<()>| {
         if started.is_some() {
             return;
         }
         ui.start(&boot);
         let second = set_interval_with_handle(move || ui.tick(), Duration::from_secs(1));
-        let keys =
-            window_event_listener(leptos::ev::keydown, move |event| keys::pressed(ui, &event));
+        let navigate = navigate.clone();
+        let keys = window_event_listener(leptos::ev::keydown, move |event| {
+            keys::pressed(ui, &|to| navigate(to, NavigateOptions::default()), &event);
+        });
         let online = window_event_listener(leptos::ev::online, move |_| ui.tell(Tell::Wake));
         let offline = window_event_listener(leptos::ev::offline, move |_| ui.tell(Tell::Offline));
         let visible = document_visibility(move || {
@@ -197,6 +201,17 @@ fn Rail() -> impl IntoView {
                     }
                 })
                 .collect_view()}
+            {move || {
+                ui.desk.with(|desk| desk.role() == domain::Role::Admin).then(|| {
+                    view! {
+                        <a class="rail-end" href="/admin/dead-letters" title="Administration"
+                            data-testid="admin">
+                            <Icon d=icons::ADMIN/>
+                            <span>"Admin"</span>
+                        </a>
+                    }
+                })
+            }}
             <button class="rail-help" type="button" title="Keys (?)"
                 on:click=|_| browser::toggle_dialog("#help")>
                 <Icon d=icons::HELP/>

@@ -4,12 +4,12 @@ use domain::{AgentCommand, InteractionId, Stage, TicketStatus};
 use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
 
-use super::wiring::Wiring;
+use super::wiring::{Wiring, address};
 use crate::browser;
-use crate::state::{Action, actions, select};
+use crate::state::{Action, actions};
 
-/// What a key does.
-pub(super) fn pressed(ui: Wiring, event: &KeyboardEvent) {
+/// What a key does; `to` goes to another address of the desk.
+pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
     let key = event.key();
     if event.ctrl_key() || event.meta_key() || event.alt_key() {
         if key == "k" && (event.ctrl_key() || event.meta_key()) {
@@ -32,8 +32,8 @@ pub(super) fn pressed(ui: Wiring, event: &KeyboardEvent) {
         return;
     }
     let done = match key.as_str() {
-        "j" => go(ui, 1),
-        "k" => go(ui, -1),
+        "j" => go(ui, to, 1),
+        "k" => go(ui, to, -1),
         "Enter"
             if ui.selected.get_untracked().is_some()
                 && event.target() == event.current_target() =>
@@ -69,21 +69,18 @@ fn write(ui: Wiring, noting: bool) -> bool {
     true
 }
 
-/// To the next row or the one before; the row's own link does the rest.
-fn go(ui: Wiring, step: isize) -> bool {
-    let ids: Vec<InteractionId> = ui.filter.with_untracked(|filter| {
-        ui.desk.with_untracked(|desk| select(desk, filter).into_iter().map(|row| row.id).collect())
-    });
+/// To the next row or the one before.
+fn go(ui: Wiring, to: &dyn Fn(&str), step: isize) -> bool {
     let selected = ui.selected.get_untracked();
-    let at = ids.iter().position(|id| Some(*id) == selected);
-    let next = match at {
-        Some(at) => at.checked_add_signed(step),
-        None => Some(0),
-    };
-    if let Some(id) = next.and_then(|next| ids.get(next)) {
-        let row = format!("[data-testid=row][data-id=\"{id}\"]");
-        browser::focus(&row);
-        browser::press(&row);
+    let next = ui.shown.with_untracked(|shown| {
+        let next = match shown.iter().position(|id| Some(*id) == selected) {
+            Some(at) => at.checked_add_signed(step),
+            None => Some(0),
+        };
+        next.and_then(|next| shown.get(next).copied())
+    });
+    if next.is_some() {
+        to(&ui.filter.with_untracked(|filter| address(next, filter.view, filter.channel)));
     }
     true
 }

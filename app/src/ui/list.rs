@@ -1,5 +1,8 @@
 //! The list: views with counts, and a row for each interaction.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use domain::{Channel, Interaction, InteractionId, Stage, TicketStatus};
 use leptos::prelude::*;
 
@@ -12,6 +15,11 @@ use crate::state::{Filter, ListView, counts, select, title};
 /// stillness it takes new rows in.
 const STILL_SECONDS: u64 = 3;
 const SCROLLER: &str = ".list-scroll";
+const ROWS: &str = ".rows";
+/// A row's height, as `.row` has it in style/list.css.
+const ROW_PX: i32 = 56;
+/// So many rows are drawn above and below those in sight.
+const ROWS_AROUND: usize = 8;
 
 #[component]
 pub(super) fn ListPane() -> impl IntoView {
@@ -67,6 +75,32 @@ fn ChannelTabs() -> impl IntoView {
     .into_any()
 }
 
+/// Which of the rows are drawn: those in sight, and some around.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    /// How far the list is scrolled, and how high it is, in pixels.
+    top: i32,
+    height: i32,
+}
+
+impl Sight {
+    /// As good as any until the browser has measured it.
+    const FIRST: Self = Self { top: 0, height: 40 * ROW_PX };
+
+    fn measured() -> Self {
+        let (top, height) = browser::sight_of(SCROLLER);
+        // By whole rows: less than that changes nothing.
+        let whole = |px: i32| px / ROW_PX * ROW_PX;
+        Self { top: whole(top), height: whole(height) + ROW_PX }
+    }
+
+    fn rows(self, len: usize) -> Range<usize> {
+        let at = |px: i32| usize::try_from(px / ROW_PX).unwrap_or(0);
+        let first = at(self.top).saturating_sub(ROWS_AROUND).min(len);
+        first..(at(self.top + self.height) + 1 + ROWS_AROUND).min(len).max(first)
+    }
+}
+
 #[component]
 fn Rows() -> impl IntoView {
     let ui = wiring();
@@ -75,7 +109,8 @@ fn Rows() -> impl IntoView {
             ui.desk.with(|desk| select(desk, filter).into_iter().map(|row| row.id).collect())
         })
     });
-    let shown = RwSignal::new(all.get_untracked());
+    let shown = ui.shown;
+    shown.set(all.get_untracked());
     let moved_at = StoredValue::new(None);
     let is_still = move || {
         let moving = moved_at
@@ -92,34 +127,71 @@ fn Rows() -> impl IntoView {
             if shown.with_untracked(|shown| *shown != all) {
                 shown.set(all);
             }
-        } else if shown.with_untracked(|shown| shown.iter().any(|id| !all.contains(id))) {
-            shown.update(|shown| shown.retain(|id| all.contains(id)));
+        } else {
+            let there: BTreeSet<_> = all.iter().collect();
+            if shown.with_untracked(|shown| shown.iter().any(|id| !there.contains(id))) {
+                shown.update(|shown| shown.retain(|id| there.contains(id)));
+            }
         }
         filter
     });
-    let new = move || {
-        shown.with(|shown| all.with(|all| all.iter().filter(|id| !shown.contains(id)).count()))
-    };
+    let new = Memo::new(move |_| {
+        shown.with(|shown| {
+            let shown: BTreeSet<_> = shown.iter().collect();
+            all.with(|all| all.iter().filter(|id| !shown.contains(id)).count())
+        })
+    });
     let show_new = move |_| {
         moved_at.set_value(None);
         shown.set(all.get_untracked());
         browser::scroll_to_start(SCROLLER);
     };
+    let sight = RwSignal::new(Sight::FIRST);
+    let look = move || {
+        let now = Sight::measured();
+        if sight.get_untracked() != now {
+            sight.set(now);
+        }
+    };
+    let drawn = Memo::new(move |_| {
+        let sight = sight.get();
+        shown.with(|shown| shown.get(sight.rows(shown.len())).unwrap_or_default().to_vec())
+    });
+    // The room of those that aren't drawn.
+    Effect::new(move || {
+        let sight = sight.get();
+        let (before, len) = shown.with(|shown| (sight.rows(shown.len()).start, shown.len()));
+        let px = |rows: usize| i32::try_from(rows).unwrap_or(0) * ROW_PX;
+        browser::pad(ROWS, px(before), px(len));
+    });
+    Effect::new(move || {
+        look();
+        let resized = window_event_listener(leptos::ev::resize, move |_| look());
+        on_cleanup(move || resized.remove());
+    });
+    // The one that is open is in sight.
+    Effect::new(move || {
+        let selected = ui.selected.get();
+        let at = shown.with_untracked(|shown| shown.iter().position(|id| Some(*id) == selected));
+        if let Some(at) = at.and_then(|at| i32::try_from(at).ok()) {
+            browser::scroll_into_sight(SCROLLER, at * ROW_PX, ROW_PX);
+        }
+    });
     view! {
-        <div class="list-scroll"
+        <div class="list-scroll" on:scroll=move |_| look()
             on:pointermove=move |_| moved_at.set_value(Some(ui.now.get_untracked()))
             on:pointerleave=move |_| moved_at.set_value(None)>
             {move || {
-                (new() > 0).then(|| {
+                (new.get() > 0).then(|| {
                     view! {
                         <button class="new-pill" type="button" on:click=show_new>
-                            {move || format!("{} new", new())}
+                            {move || format!("{} new", new.get())}
                         </button>
                     }
                 })
             }}
             <ul class="rows">
-                <For each=move || shown.get() key=|id| *id let:id>
+                <For each=move || drawn.get() key=|id| *id let:id>
                     <Row id=id/>
                 </For>
             </ul>
@@ -266,4 +338,19 @@ fn Row(id: InteractionId) -> impl IntoView {
         </li>
     }
     .into_any()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_in_sight_are_drawn_and_some_around_and_never_too_many() {
+        let sight = Sight { top: 100 * ROW_PX, height: 10 * ROW_PX };
+        assert_eq!(sight.rows(500), 92..119);
+        assert_eq!(sight.rows(105), 92..105);
+        assert_eq!(sight.rows(3), 3..3);
+        assert_eq!(Sight { top: -20, ..sight }.rows(500), 0..18);
+        assert_eq!(Sight::FIRST.rows(0), 0..0);
+    }
 }

@@ -1,6 +1,7 @@
 //! The pages: sign-in, first set-up, and the desk.
 #![allow(unreachable_pub, reason = "the component macro makes its property types public")]
 
+mod admin;
 mod bar;
 mod calls;
 mod composer;
@@ -63,6 +64,7 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/") view=|| view! { <Redirect path="/inbox"/> } ssr=SsrMode::Async/>
                 <Route path=path!("/sign-in") view=door::SignInPage ssr=SsrMode::Async/>
                 <Route path=path!("/setup") view=door::SetupPage ssr=SsrMode::Async/>
+                <Route path=path!("/admin/dead-letters") view=admin::DeadLettersPage ssr=SsrMode::Async/>
                 <Route path=path!("/inbox/:id?") view=inbox::Inbox ssr=SsrMode::Async/>
             </Routes>
         </Router>

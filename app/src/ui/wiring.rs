@@ -27,6 +27,8 @@ pub(super) struct Wiring {
     /// What the list is narrowed to.
     pub(super) filter: Memo<Filter>,
     pub(super) search: RwSignal<String>,
+    /// What the list shows, in its order.
+    pub(super) shown: RwSignal<Vec<InteractionId>>,
     /// The composer writes notes.
     pub(super) noting: RwSignal<bool>,
     /// The entry whose journey is shown.
@@ -72,6 +74,7 @@ impl Wiring {
             selected,
             filter,
             search,
+            shown: RwSignal::new(Vec::new()),
             noting: RwSignal::new(false),
             entry: RwSignal::new(None),
             drawer: RwSignal::new(false),

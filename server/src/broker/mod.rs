@@ -26,6 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{Channel, Timestamp};
+use protocol::{Death, names};
 use tokio::sync::{mpsc, watch};
 
 pub mod amqp;
@@ -210,6 +211,31 @@ pub struct DeadLetter {
     pub partition: Option<Partition>,
 }
 
+/// The most deaths that a message remembers.
+const DEATHS_MAX: usize = 10;
+
+impl DeadLetter {
+    /// Every death that is known of, the last one last.
+    #[must_use]
+    pub fn deaths(&self) -> Vec<Death> {
+        let before = self.message.header(names::X_DEATHS);
+        // A foreign client may have written anything there.
+        let mut deaths: Vec<Death> =
+            before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        deaths.push(Death { reason: self.reason.clone(), at: self.at });
+        let old = deaths.len().saturating_sub(DEATHS_MAX);
+        deaths.split_off(old)
+    }
+
+    /// The message as it goes back into its queue, remembering its deaths.
+    fn revive(mut self) -> Message {
+        if let Ok(deaths) = serde_json::to_string(&self.deaths()) {
+            self.message.headers.insert(names::X_DEATHS.to_owned(), deaths);
+        }
+        self.message
+    }
+}
+
 /// One line of [`Broker::topology`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopologyItem {
@@ -268,7 +294,14 @@ pub trait Broker: Send + Sync + 'static {
 
     /// The oldest dead letters of a channel. They stay.
     async fn dead(&self, channel: Channel, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
-    /// Puts a dead letter back into the partition it came from, under the same id.
+    /// A dead letter; it stays. None if there is no such one.
+    async fn find_dead(
+        &self,
+        channel: Channel,
+        id: &str,
+    ) -> Result<Option<DeadLetter>, BrokerError>;
+    /// Puts a dead letter back into the partition it came from, under the same id
+    /// and with its deaths in [`names::X_DEATHS`].
     /// False if there is no such dead letter.
     async fn replay_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError>;
     /// Deletes a dead letter. False if there is no such dead letter.

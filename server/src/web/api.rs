@@ -17,20 +17,26 @@ use crate::store::{ListQuery, StoreError};
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
+const READ: &str = "GET, HEAD";
 const VIEWS: &str = "mine, unassigned, open, closed, all";
 
 pub(super) fn router() -> Router<Web> {
     Router::new()
-        .route("/api/v1/interactions", only(get(interactions)))
-        .route("/api/v1/interactions/{id}", only(get(interaction)))
-        .route("/api/v1/agents", only(get(agents)))
-        .route("/api/v1/me", only(get(me)))
+        .route("/api/v1/interactions", only(READ, get(interactions)))
+        .route("/api/v1/interactions/{id}", only(READ, get(interaction)))
+        .route("/api/v1/agents", only(READ, get(agents)))
+        .route("/api/v1/me", only(READ, get(me)))
 }
 
-fn only(route: MethodRouter<Web>) -> MethodRouter<Web> {
-    route.fallback(|| async {
-        let mut refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "only GET").into_response();
-        refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+/// Refuses all other methods by naming these.
+pub(super) fn only<S>(methods: &'static str, route: MethodRouter<S>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    route.fallback(move || async move {
+        let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods}"));
+        let mut refused = refused.into_response();
+        refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(methods));
         refused
     })
 }
@@ -45,7 +51,7 @@ fn unavailable(error: StoreError) -> Refused {
 }
 
 impl Web {
-    async fn caller(&self, headers: &HeaderMap) -> Result<Principal, Refused> {
+    pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Principal, Refused> {
         let found = self.principal(session::secret(headers).as_deref()).await?;
         found.ok_or_else(|| Refused::unauthenticated("no valid session or token"))
     }

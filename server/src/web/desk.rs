@@ -5,12 +5,15 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
 use domain::{InteractionId, Login, Role, Timestamp};
 use leptos_axum::ResponseOptions;
-use protocol::{AgentView, InteractionDetail, InteractionList, Me, Principal};
+use protocol::{
+    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me, Principal,
+};
 use uuid::Uuid;
 
 use super::Web;
 use super::session;
 use crate::auth::{self, Secret};
+use crate::dead_letters::{DeadLetterError, Deed, LIST_MAX};
 use crate::store::{AgentRecord, ListQuery, StoreError};
 
 const PASSWORD_CHARS_MIN: usize = 10;
@@ -32,6 +35,18 @@ fn unavailable(error: StoreError) -> DeskError {
     DeskError::Unavailable
 }
 
+/// None if it is gone.
+fn settled<T>(done: Result<T, DeadLetterError>) -> Result<Option<T>, DeskError> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(DeadLetterError::Unknown) => Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "dead letters not reached");
+            Err(DeskError::Unavailable)
+        }
+    }
+}
+
 impl RequestDesk {
     pub(super) fn new(
         web: Web,
@@ -49,6 +64,11 @@ impl RequestDesk {
     async fn signed_in(&self) -> Result<Principal, DeskError> {
         let found = self.web.principal(self.secret.as_deref()).await;
         found.map_err(|_| DeskError::Unavailable)?.ok_or(DeskError::SignedOut)
+    }
+
+    async fn admin(&self) -> Result<Principal, DeskError> {
+        let principal = self.signed_in().await?;
+        if principal.role == Role::Admin { Ok(principal) } else { Err(DeskError::Forbidden) }
     }
 
     async fn open_session(&self, login: &Login) -> Result<(), DeskError> {
@@ -190,6 +210,24 @@ impl Desk for RequestDesk {
     async fn interaction(&self, id: InteractionId) -> Result<Option<InteractionDetail>, DeskError> {
         let viewer = self.signed_in().await?.login;
         self.web.state.store.interaction(id, &viewer).await.map_err(unavailable)
+    }
+
+    async fn dead_letters(&self) -> Result<DeadLetterList, DeskError> {
+        self.admin().await?;
+        let listed = self.web.state.dead_letters.list(None, LIST_MAX).await;
+        settled(listed)?.ok_or(DeskError::Unavailable)
+    }
+
+    async fn dead_letter(&self, id: String) -> Result<Option<DeadLetterView>, DeskError> {
+        self.admin().await?;
+        settled(self.web.state.dead_letters.show(&id).await)
+    }
+
+    async fn settle_dead_letter(&self, id: String, replay: bool) -> Result<bool, DeskError> {
+        let who = self.admin().await?.login;
+        let deed = if replay { Deed::Replay } else { Deed::Drop };
+        let done = self.web.state.dead_letters.settle(&id, deed, who.as_str()).await;
+        Ok(settled(done)?.is_some())
     }
 
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError> {

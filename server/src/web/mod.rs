@@ -2,6 +2,7 @@
 
 mod api;
 mod assets;
+mod dead;
 mod desk;
 mod pages;
 mod session;
@@ -22,9 +23,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::broker::BrokerState;
 use crate::clock::Clock;
+use crate::dead_letters::DeadLetters;
 use crate::problem::Refused;
 use crate::store::Store;
 use throttle::Throttle;
+
+pub use dead::control_router;
 
 /// The largest body of a form or server function, in bytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -57,6 +61,8 @@ pub struct State {
     pub aggregators: watch::Receiver<Vec<String>>,
     /// Whether the broker is up, where this process has one.
     pub broker_state: Option<watch::Receiver<BrokerState>>,
+    /// What nobody could do.
+    pub dead_letters: DeadLetters,
     /// How pages are served.
     pub config: Config,
 }
@@ -73,6 +79,7 @@ pub fn router(state: State) -> Router {
     let web = Web { state, throttle: Arc::default() };
     let mut router = Router::new()
         .merge(api::router())
+        .merge(dead::router(&web))
         .route("/api/desk/{*function}", any(pages::function))
         .route("/api/{*rest}", any(api::unknown))
         .route("/healthz", get(|| async { "ok\n" }))

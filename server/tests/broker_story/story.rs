@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Channel, Timestamp};
+use protocol::{Death, names};
 use tokio::time::timeout;
 use warren::broker::{
     Broker, BrokerError, BrokerState, Config, Consumer, DELIVERY_LIMIT, DeadLetter, Delivery,
@@ -220,9 +221,16 @@ pub(crate) async fn dead_letters_are_replayed_and_dropped_by_id(factory: &dyn Fa
     assert!(!broker.replay_dead(Channel::Chat, "unknown").await.unwrap());
     assert!(!broker.replay_dead(Channel::Voice, "2").await.unwrap());
     assert!(broker.replay_dead(Channel::Chat, "2").await.unwrap());
-    let again = next(&mut *consumer).await;
+    let mut again = next(&mut *consumer).await;
+    let deaths = again.message.headers.remove(names::X_DEATHS).unwrap();
+    let deaths: Vec<Death> = serde_json::from_str(&deaths).unwrap();
+    assert_eq!(deaths.len(), 1);
+    assert_eq!(deaths[0].reason, "later");
     assert_eq!(again.message, message("2"));
     again.settle.ack().await.unwrap();
+    let found = broker.find_dead(Channel::Chat, "3").await.unwrap();
+    assert_eq!(found.map(|letter| letter.message), Some(message("3")));
+    assert!(broker.find_dead(Channel::Chat, "2").await.unwrap().is_none());
     assert!(broker.drop_dead(Channel::Chat, "0").await.unwrap());
     assert!(!broker.drop_dead(Channel::Chat, "0").await.unwrap());
     assert!(!broker.replay_dead(Channel::Chat, "2").await.unwrap());

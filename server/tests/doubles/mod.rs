@@ -128,6 +128,9 @@ impl Broker for FakeBroker {
     async fn dead(&self, _: Channel, _: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         Err(no())
     }
+    async fn find_dead(&self, _: Channel, _: &str) -> Result<Option<DeadLetter>, BrokerError> {
+        Err(no())
+    }
     async fn replay_dead(&self, _: Channel, _: &str) -> Result<bool, BrokerError> {
         Err(no())
     }

@@ -57,6 +57,24 @@ impl Graveyard {
         Ok(letters)
     }
 
+    /// The one with `id`.
+    pub(super) async fn find(
+        &self,
+        channel: Channel,
+        id: &str,
+    ) -> Result<Option<DeadLetter>, BrokerError> {
+        let mut slot = self.channel.lock().await;
+        let mut found = None;
+        self.search(&mut slot, channel, SEARCH_MAX, |letter| {
+            if found.is_none() && letter.message.id == id {
+                found = Some(letter.clone());
+            }
+            false
+        })
+        .await?;
+        Ok(found)
+    }
+
     /// Deletes the one with `id` when `undertaker` has settled it.
     pub(super) async fn take(
         &self,

@@ -209,7 +209,7 @@ impl Undertaker for Replay<'_> {
                 letter.message.id
             )));
         };
-        self.0.publish(to, letter.message).await
+        self.0.publish(to, letter.revive()).await
     }
 }
 
@@ -295,6 +295,15 @@ impl Broker for Amqp {
     async fn dead(&self, channel: Channel, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         self.live().await?;
         self.graveyard.list(channel, limit).await
+    }
+
+    async fn find_dead(
+        &self,
+        channel: Channel,
+        id: &str,
+    ) -> Result<Option<DeadLetter>, BrokerError> {
+        self.live().await?;
+        self.graveyard.find(channel, id).await
     }
 
     async fn replay_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {

@@ -185,15 +185,6 @@ impl Embedded {
         let envelope = tables::envelope(&message);
         Ok(Box::new(Publish { place, message, envelope, expires_at }))
     }
-
-    /// Where a dead letter came from; none if there is no such one.
-    async fn find_dead(
-        &self,
-        channel: Channel,
-        id: &str,
-    ) -> Result<Option<(i64, DeadLetter)>, BrokerError> {
-        self.files.find_dead(channel, id).await
-    }
 }
 
 #[async_trait]
@@ -286,15 +277,25 @@ impl Broker for Embedded {
         self.files.dead(channel, limit).await
     }
 
+    async fn find_dead(
+        &self,
+        channel: Channel,
+        id: &str,
+    ) -> Result<Option<DeadLetter>, BrokerError> {
+        Ok(self.files.find_dead(channel, id).await?.map(|(_, letter)| letter))
+    }
+
     async fn replay_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
-        let Some((dead, letter)) = self.find_dead(channel, id).await? else { return Ok(false) };
+        let Some((dead, letter)) = self.files.find_dead(channel, id).await? else {
+            return Ok(false);
+        };
         let to = letter.partition.unwrap_or(Partition { channel, index: 0 });
-        let publish = self.place(to, letter.message)?;
+        let publish = self.place(to, letter.revive())?;
         self.writer.ask(|done| Job::Order(Order::Replay { dead, publish }, done)).await
     }
 
     async fn drop_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
-        let Some((dead, _)) = self.find_dead(channel, id).await? else { return Ok(false) };
+        let Some((dead, _)) = self.files.find_dead(channel, id).await? else { return Ok(false) };
         self.writer.ask(|done| Job::Order(Order::DropDead { dead }, done)).await
     }
 
