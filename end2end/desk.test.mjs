@@ -113,6 +113,11 @@ test("a chat is answered: the words go out once, and the customer's come in", as
   const { timeline } = await snapshot(page, interaction);
   const said = timeline.filter((event) => event.type === "chat.message").map((one) => one.text);
   assert.deepEqual(said, ["Good morning, how can I help?", "My parcel is lost"]);
+  // How far the customer's words have got: onto this very screen.
+  await entries(page, "chat.message").filter({ hasText: "My parcel is lost" }).locator(".stamp").click();
+  for (const stage of ["accepted", "brokered", "decided", "announced", "sent", "received", "rendered"]) {
+    await page.waitForSelector(`${id("journey")} li[data-stage="${stage}"]`);
+  }
   await page.click(id("action-end-chat"));
   await state(page, interaction, "wrap_up");
   assert.deepEqual(page.faults, []);

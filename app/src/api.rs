@@ -3,8 +3,11 @@
 use domain::{InteractionId, Timestamp};
 use leptos::prelude::*;
 use leptos::server_fn::codec::Json;
-use protocol::{AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me};
+use protocol::{
+    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
+};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::desk::{DeskError, ListRequest};
 
@@ -140,6 +143,18 @@ pub async fn interaction(id: InteractionId) -> Result<Option<InteractionDetail>,
 #[server(prefix = "/api/desk", endpoint = "agents")]
 pub async fn agents() -> Result<Vec<AgentView>, DeskError> {
     desk()?.agents().await
+}
+
+/// See [`Desk::journey`](crate::desk::Desk::journey).
+///
+/// # Errors
+/// As the desk says.
+#[server(prefix = "/api/desk", endpoint = "journey", input = Json)]
+pub async fn read_journey(
+    interaction: InteractionId,
+    cause: Uuid,
+) -> Result<Option<Journey>, DeskError> {
+    desk()?.journey(interaction, cause).await
 }
 
 /// See [`Desk::dead_letters`](crate::desk::Desk::dead_letters).

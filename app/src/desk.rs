@@ -4,9 +4,11 @@
 use async_trait::async_trait;
 use domain::{Channel, InteractionId};
 use protocol::{
-    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me, View,
+    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
+    View,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Why the server says no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -64,6 +66,13 @@ pub trait Desk: Send + Sync {
     async fn interactions(&self, request: ListRequest) -> Result<InteractionList, DeskError>;
     /// One interaction with its timeline; none if there is none that this agent may see.
     async fn interaction(&self, id: InteractionId) -> Result<Option<InteractionDetail>, DeskError>;
+    /// Where what brought an entry of this interaction about has got to; none
+    /// if this agent may not see it.
+    async fn journey(
+        &self,
+        interaction: InteractionId,
+        cause: Uuid,
+    ) -> Result<Option<Journey>, DeskError>;
     /// The oldest dead letters of each channel; for admins.
     async fn dead_letters(&self) -> Result<DeadLetterList, DeskError>;
     /// One with its body; none if it is gone.

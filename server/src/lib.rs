@@ -8,6 +8,8 @@ pub mod clock;
 pub mod config;
 pub mod dead_letters;
 pub mod external_api;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod members;
 mod problem;
 pub mod receipts;

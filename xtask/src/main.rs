@@ -53,6 +53,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed mangled input to everything that reads what comes from outside
+    Fuzz {
+        /// So many inputs for each target
+        #[arg(long, default_value_t = 10_000_000)]
+        runs: u64,
+    },
     /// The figures that the README reports
     Bench,
     /// The rules of the house that the compiler doesn't know
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Test => test::everything(),
         Chore::Cluster(options) => cluster::run(&options),
         Chore::Chaos { args } => chaos::run_by_hand(&args),
+        Chore::Fuzz { runs } => fuzz(runs),
         Chore::Bench => bench(),
         Chore::Tidy => tidy::run(),
     };
@@ -89,6 +96,24 @@ fn up(release: bool, args: &[String]) -> Result<(), Failed> {
     cargo(&build)?;
     let binary = if release { "target/release/warren" } else { "target/debug/warren" };
     run::replace(in_root(binary).args(["up", "--demo"]).args(args))
+}
+
+/// What is found is kept in fuzz/artifacts; what was learnt, in fuzz/corpus.
+fn fuzz(runs: u64) -> Result<(), Failed> {
+    setup::fuzzer()?;
+    for target in ["client_frames", "external_bodies", "amqp_envelopes"] {
+        let corpus = format!("fuzz/corpus/{target}");
+        std::fs::create_dir_all(run::root().join(&corpus))?;
+        let seeds = format!("fuzz/seeds/{target}");
+        let mut fuzz = in_root("cargo");
+        // Instrumented by flags that the stable compiler knows as well; the
+        // code has nothing that a sanitizer would watch.
+        fuzz.env("RUSTC_BOOTSTRAP", "1");
+        fuzz.args(["fuzz", "run", "--sanitizer", "none", target, &corpus, &seeds, "--"]);
+        fuzz.args([&format!("-runs={runs}"), "-max_len=8192", "-print_final_stats=1"]);
+        run::run(&mut fuzz)?;
+    }
+    Ok(())
 }
 
 fn bench() -> Result<(), Failed> {

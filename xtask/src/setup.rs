@@ -10,6 +10,7 @@ const WASM: &str = "wasm32-unknown-unknown";
 /// The last one that rustc 1.95 builds.
 const TRUNK: &str = "0.21.14";
 const DENY: &str = "0.20.2";
+const FUZZ: &str = "0.13.2";
 
 /// What it is for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -183,4 +184,13 @@ fn deny() -> Result<(), Failed> {
     }
     say(&format!("cargo-deny {DENY} (about two minutes)"));
     install("cargo-deny", DENY)
+}
+
+/// What feeds mangled input.
+pub(crate) fn fuzzer() -> Result<(), Failed> {
+    if there("cargo-fuzz") {
+        return Ok(());
+    }
+    say(&format!("cargo-fuzz {FUZZ} (about a minute)"));
+    install("cargo-fuzz", FUZZ)
 }

@@ -313,3 +313,38 @@ fn a_full_outbox_refuses_and_a_stopped_machine_does_nothing() {
     assert_eq!(out, [Output::Close(1), Output::Status(Status::Offline)]);
     assert_eq!(machine.step(Input::Wake, 102), []);
 }
+
+/// When each of many clients whose aggregator died at once opens its first
+/// new socket, in milliseconds after that.
+fn comebacks(clients: u64) -> Vec<u64> {
+    let mut at = Vec::new();
+    for seed in 0..clients {
+        let candidates = Candidates::new(vec!["own".into(), "other".into()]);
+        let mut machine =
+            Machine::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), candidates, BTreeMap::new());
+        let out = machine.step(Input::Start, 0);
+        let id = out.iter().find_map(|one| match one {
+            Output::Open(id, _) => Some(*id),
+            _ => None,
+        });
+        let id = id.expect("a socket");
+        machine.step(Input::Opened(id), 0);
+        machine.step(Input::Frame(id, Box::new(welcome(true, 10, 0))), 0);
+        machine.step(Input::Closed(id, 1006), 0);
+        let opens = |out: Vec<Output>| out.iter().any(|one| matches!(one, Output::Open(..)));
+        let back = (0..60_000).step_by(10).find(|now| opens(machine.step(Input::Tick, *now)));
+        at.push(back.expect("it comes back"));
+    }
+    at
+}
+
+#[test]
+fn ten_thousand_clients_that_lose_their_aggregator_come_back_spread_and_soon() {
+    let mut at = comebacks(10_000);
+    at.sort_unstable();
+    assert!(at[0] >= 200, "nobody at once: {}", at[0]);
+    assert!(at[9_999] <= 410, "everybody soon: {}", at[9_999]);
+    let busiest = at.chunk_by(|a, b| a / 20 == b / 20).map(<[u64]>::len).max();
+    // Evenly spread, each 20 ms have a tenth of them.
+    assert!(busiest.is_some_and(|most| most < 1_300), "{busiest:?}");
+}

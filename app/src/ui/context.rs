@@ -1,11 +1,17 @@
 //! The context: the person, the facts, tags, other interactions, and the
 //! journey of one entry.
 
+use std::time::Duration;
+
 use domain::{AgentCommand, Interaction, InteractionId, Recorded};
 use leptos::prelude::*;
+use leptos::task::spawn_local;
+use protocol::JourneyStage;
+use uuid::Uuid;
 
 use super::icons::{CLOSE, ChannelIcon, Icon};
 use super::wiring::{address, wiring};
+use crate::api;
 use crate::state::title;
 
 #[component]
@@ -142,7 +148,10 @@ fn Tags(id: InteractionId) -> impl IntoView {
     .into_any()
 }
 
-/// What brought the chosen entry about, and when.
+/// How often a journey that goes on is read again.
+const JOURNEY_AGAIN: Duration = Duration::from_secs(3);
+
+/// What brought the chosen entry about, and how far it has got.
 #[component]
 fn Journey(id: InteractionId) -> impl IntoView {
     let ui = wiring();
@@ -150,15 +159,35 @@ fn Journey(id: InteractionId) -> impl IntoView {
         let entry = ui.entry.get()?;
         ui.desk.with(|desk| desk.thread(id)?.entries.iter().find(|one| one.id == entry).cloned())
     });
+    let journey = RwSignal::new(None::<protocol::Journey>);
+    let read = move |cause: Uuid| {
+        spawn_local(async move {
+            let found = api::read_journey(id, cause).await;
+            // Another entry may have been chosen meanwhile.
+            let still = chosen.try_get_untracked().flatten().is_some_and(|it| it.cause == cause);
+            if let (true, Ok(found)) = (still, found) {
+                journey.set(found);
+            }
+        });
+    };
+    Effect::new(move || {
+        journey.set(None);
+        let Some(cause) = chosen.get().map(|entry| entry.cause) else { return };
+        read(cause);
+        if let Ok(again) = set_interval_with_handle(move || read(cause), JOURNEY_AGAIN) {
+            on_cleanup(move || again.clear());
+        }
+    });
     move || {
         chosen.get().map(|entry| {
-            let at = entry.at.to_string();
             view! {
                 <section class="journey" data-testid="journey">
                     <h3>"Journey"</h3>
+                    <ol class="stages">
+                        {move || journey.with(|it| it.as_ref().map(|it| stages(&it.stages)))}
+                    </ol>
                     <dl>
                         {fact("Event", Some(entry.event.name().to_owned()))}
-                        {fact("Decided", at.get(11..23).map(|it| format!("{it} UTC")))}
                         {fact("Version", entry.version.map(|it| it.to_string()))}
                         {fact("Cause", Some(entry.cause.to_string()))}
                         {fact("Event id", Some(entry.id.to_string()))}
@@ -169,6 +198,34 @@ fn Journey(id: InteractionId) -> impl IntoView {
             .into_any()
         })
     }
+}
+
+/// Each step with how long after the first it was reached, and by how many.
+fn stages(reached: &[JourneyStage]) -> impl IntoView + use<> {
+    let began = reached.first().map(|first| first.at);
+    reached
+        .iter()
+        .map(|one| {
+            let after = began.map_or(0, |began| one.at.as_millis() - began.as_millis());
+            let when = match began {
+                Some(began) if began == one.at => {
+                    one.at.to_string().get(11..23).map(|it| format!("{it} UTC"))
+                }
+                _ => Some(format!("+{after} ms")),
+            };
+            let many = one.count.filter(|count| *count > 1).map(|count| format!("{count} screens"));
+            let who: Vec<String> = one.agents.keys().map(ToString::to_string).collect();
+            view! {
+                <li data-stage=one.stage.as_str()>
+                    <span>{one.stage.as_str()}</span>
+                    <span class="stage-who">
+                        {if who.is_empty() { many.unwrap_or_default() } else { who.join(", ") }}
+                    </span>
+                    <span class="stage-at">{when}</span>
+                </li>
+            }
+        })
+        .collect_view()
 }
 
 #[component]

@@ -60,7 +60,7 @@ pub(super) fn decode(channel: Channel, message: &Message) -> Result<Item, String
             let principal: Principal = serde_json::from_str(principal)
                 .map_err(|error| format!("{} is no principal: {error}", names::X_PRINCIPAL))?;
             let (command, expect_version) = decode_command(&body, "").map_err(|e| sentence(&e))?;
-            Ok(agent(item, channel, &principal, command, expect_version))
+            Ok(agent(item, &principal, command, expect_version))
         }
         None => {
             let body = with_type(body, kind);
@@ -88,7 +88,6 @@ pub(super) fn decode(channel: Channel, message: &Message) -> Result<Item, String
 
 fn agent(
     item: Item,
-    channel: Channel,
     principal: &Principal,
     command: AgentCommand,
     expect_version: Option<u64>,
@@ -99,7 +98,6 @@ fn agent(
         }
         other => other.interaction_id(),
     };
-    debug_assert!(target.is_some() || channel == Channel::Voice);
     let contact = command.contact_id().map(|id| Contact { id: Some(id), ..Contact::default() });
     let actor = Actor { login: principal.login.clone(), role: principal.role };
     Item {

@@ -200,6 +200,15 @@ async fn mark(store: Arc<dyn Store>, mut marked: mpsc::Receiver<(Channel, u64)>)
     }
 }
 
+/// Whether a message can be decided, and why not.
+///
+/// # Errors
+/// The reason that it would be buried with.
+#[cfg(fuzzing)]
+pub fn decodes(channel: Channel, message: &crate::broker::Message) -> Result<(), String> {
+    decode::decode(channel, message).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,8 @@ use axum::http::{HeaderMap, header};
 use domain::{InteractionId, Login, Role, Timestamp};
 use leptos_axum::ResponseOptions;
 use protocol::{
-    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Me, Principal,
+    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
+    Principal,
 };
 use uuid::Uuid;
 
@@ -210,6 +211,19 @@ impl Desk for RequestDesk {
     async fn interaction(&self, id: InteractionId) -> Result<Option<InteractionDetail>, DeskError> {
         let viewer = self.signed_in().await?.login;
         self.web.state.store.interaction(id, &viewer).await.map_err(unavailable)
+    }
+
+    async fn journey(
+        &self,
+        interaction: InteractionId,
+        cause: Uuid,
+    ) -> Result<Option<Journey>, DeskError> {
+        let seen = self.interaction(interaction).await?;
+        let caused = |detail: InteractionDetail| detail.timeline.iter().any(|it| it.cause == cause);
+        if !seen.is_some_and(caused) {
+            return Ok(None);
+        }
+        self.web.state.store.journey(cause).await.map_err(unavailable)
     }
 
     async fn dead_letters(&self) -> Result<DeadLetterList, DeskError> {

@@ -246,3 +246,27 @@ async fn dead_addresses_are_passed_over_and_wrong_ones_named() {
     assert_eq!(error.url, "amqp://[::1]");
     assert!(amqp::connect(amqp::Config::new(Vec::new())).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topology_that_is_deleted_under_us_is_made_anew() {
+    let _calm = CALM.read().await;
+    let url = fresh_url();
+    let broker = connect(&url, small()).await;
+    broker.declare().await.unwrap();
+    let mut consumer = broker.consume(CHAT, 10).await.unwrap();
+    let mut log = broker.follow(Channel::Chat, LogStart::Next).await.unwrap();
+    let operator = connect(&url, small()).await;
+    operator.delete().await.unwrap();
+    operator.close().await;
+    assert!(soon("the consumer's end", consumer.recv()).await.is_none());
+    assert!(soon("the log's end", log.recv()).await.is_none());
+    until("a publish", async || broker.publish(CHAT, message("after")).await.ok()).await;
+    let mut consumer = broker.consume(CHAT, 10).await.unwrap();
+    let delivery = soon("a delivery", consumer.recv()).await.unwrap();
+    assert_eq!(delivery.message.id, "after");
+    delivery.settle.ack().await.unwrap();
+    until("an announcement", async || broker.announce(Channel::Chat, message("told")).await.ok())
+        .await;
+    let items = broker.topology().await.unwrap();
+    assert!(items.iter().all(|item| item.status == "present"), "{items:?}");
+}

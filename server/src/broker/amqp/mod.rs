@@ -19,6 +19,7 @@ use self::connection::{Health, Link, Live, Part, Supervisor, Target};
 use self::consumer::InboundConsumer;
 use self::dead::{Graveyard, Undertaker};
 use self::log::StreamReader;
+use self::mender::Mender;
 use self::publisher::{Lane, LaneConfig, Outgoing};
 use super::{
     Broker, BrokerError, BrokerState, Consumer, DeadLetter, LogReader, LogStart, Message,
@@ -30,6 +31,7 @@ mod connection;
 mod consumer;
 mod dead;
 mod log;
+mod mender;
 mod publisher;
 mod topology;
 mod transient;
@@ -91,6 +93,7 @@ pub struct Amqp {
     graves: Lane,
     transient: Lane,
     graveyard: Graveyard,
+    mender: Mender,
     lanes: TaskTracker,
     closing: CancellationToken,
     stop: CancellationToken,
@@ -138,6 +141,7 @@ pub async fn connect(config: Config) -> Result<Arc<Amqp>, UrlError> {
         graves: lane(patience, false),
         transient: lane(patience.min(TRANSIENT_PATIENCE), false),
         graveyard: Graveyard::new(Arc::clone(&consume)),
+        mender: Mender::start(Arc::clone(&consume), config.topology.clone(), stop.clone()),
         _stop: stop.clone().drop_guard(),
         health,
         publish,
@@ -230,7 +234,9 @@ impl Broker for Amqp {
     }
 
     async fn declare(&self) -> Result<(), BrokerError> {
-        topology::declare(&*self.live().await?, &self.config.topology).await
+        topology::declare(&*self.live().await?, &self.config.topology).await?;
+        self.mender.keep(true);
+        Ok(())
     }
 
     async fn topology(&self) -> Result<Vec<TopologyItem>, BrokerError> {
@@ -238,12 +244,13 @@ impl Broker for Amqp {
     }
 
     async fn delete(&self) -> Result<(), BrokerError> {
+        self.mender.keep(false);
         topology::delete(&*self.live().await?, &self.config.topology).await
     }
 
     async fn publish(&self, to: Partition, message: Message) -> Result<(), BrokerError> {
         let (lane, outgoing) = self.inbound(to, &message)?;
-        lane.send(outgoing).await
+        self.mender.look(lane.send(outgoing).await)
     }
 
     async fn consume(
@@ -252,8 +259,8 @@ impl Broker for Amqp {
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         let live = self.live().await?;
-        let consumer = InboundConsumer::open(live, from, prefetch, self.graves.clone()).await?;
-        Ok(Box::new(consumer))
+        let opened = InboundConsumer::open(live, from, prefetch, self.graves.clone()).await;
+        Ok(Box::new(self.mender.look(opened)?))
     }
 
     async fn announce(&self, channel: Channel, message: Message) -> Result<(), BrokerError> {
@@ -265,7 +272,7 @@ impl Broker for Amqp {
             mandatory: true,
             bound: None,
         };
-        self.logs[channel.index()].send(outgoing).await
+        self.mender.look(self.logs[channel.index()].send(outgoing).await)
     }
 
     async fn follow(
@@ -273,7 +280,8 @@ impl Broker for Amqp {
         channel: Channel,
         from: LogStart,
     ) -> Result<Box<dyn LogReader>, BrokerError> {
-        Ok(Box::new(StreamReader::open(self.live().await?, channel, from).await?))
+        let opened = StreamReader::open(self.live().await?, channel, from).await;
+        Ok(Box::new(self.mender.look(opened)?))
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BrokerError> {
@@ -330,4 +338,13 @@ impl Broker for Amqp {
         };
         let _ = timeout(GOODBYE, closed).await;
     }
+}
+
+/// What a message's properties and body are read as, if they are properties.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn decode_parts(properties: &[u8], body: &[u8]) -> Option<(Message, DeadLetter)> {
+    let (_, properties) = lapin::protocol::basic::parse_properties(properties).ok()?;
+    let dead = codec::decode_dead(&properties, body.to_vec());
+    Some((codec::decode(&properties, body.to_vec()), dead))
 }

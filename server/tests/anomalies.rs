@@ -1,0 +1,369 @@
+//! Days that nobody plans: everything comes twice and in a wrong order, the
+//! clock jumps. A whole desk in one process, over a broker that misbehaves.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use domain::{Channel, Role, Timestamp};
+use futures::{SinkExt, StreamExt};
+use protocol::{MemberRole, Principal, Urls};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
+use uuid::Uuid;
+use warren::aggregator::{self, Aggregator};
+use warren::auth::Secret;
+use warren::backend::{self, Backend};
+use warren::broker::{
+    Broker, BrokerError, BrokerState, Config, Consumer, DeadLetter, LogReader, LogStart, Message,
+    Partition, TopologyItem, embedded,
+};
+use warren::clock::Clock;
+use warren::external_api::{self, Api};
+use warren::members::Members;
+use warren::receipts::Receipts;
+use warren::shutdown::Shutdown;
+use warren::store::{self, AgentRecord, Integration, Store};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BEGIN_MS: i64 = 1_790_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+fn begin() -> Timestamp {
+    Timestamp::from_millis(BEGIN_MS)
+}
+
+/// A broker that does everything twice and hands its logs out in disorder.
+struct Twice(Arc<dyn Broker>);
+
+/// Holds a few messages back and gives the last one of them first.
+struct Disorder {
+    inner: Box<dyn LogReader>,
+    held: VecDeque<(u64, Message)>,
+}
+
+const HELD: usize = 5;
+
+#[async_trait]
+impl LogReader for Disorder {
+    async fn recv(&mut self) -> Option<(u64, Message)> {
+        while self.held.len() < HELD {
+            match timeout(Duration::from_millis(5), self.inner.recv()).await {
+                Ok(Some(next)) => self.held.push_back(next),
+                Ok(None) => break,
+                Err(_) if self.held.is_empty() => {}
+                Err(_) => break,
+            }
+        }
+        self.held.pop_back()
+    }
+}
+
+#[async_trait]
+impl Broker for Twice {
+    fn config(&self) -> &Config {
+        self.0.config()
+    }
+    async fn declare(&self) -> Result<(), BrokerError> {
+        self.0.declare().await
+    }
+    async fn topology(&self) -> Result<Vec<TopologyItem>, BrokerError> {
+        self.0.topology().await
+    }
+    async fn delete(&self) -> Result<(), BrokerError> {
+        self.0.delete().await
+    }
+    async fn publish(&self, to: Partition, message: Message) -> Result<(), BrokerError> {
+        self.0.publish(to, message.clone()).await?;
+        self.0.publish(to, message).await
+    }
+    async fn consume(
+        &self,
+        from: Partition,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.0.consume(from, prefetch).await
+    }
+    async fn announce(&self, channel: Channel, message: Message) -> Result<(), BrokerError> {
+        self.0.announce(channel, message.clone()).await?;
+        self.0.announce(channel, message).await
+    }
+    async fn follow(
+        &self,
+        channel: Channel,
+        from: LogStart,
+    ) -> Result<Box<dyn LogReader>, BrokerError> {
+        let inner = self.0.follow(channel, from).await?;
+        Ok(Box::new(Disorder { inner, held: VecDeque::new() }))
+    }
+    async fn broadcast(&self, message: Message) -> Result<(), BrokerError> {
+        self.0.broadcast(message.clone()).await?;
+        self.0.broadcast(message).await
+    }
+    async fn listen(&self) -> Result<mpsc::Receiver<Message>, BrokerError> {
+        self.0.listen().await
+    }
+    async fn reply(&self, member: &str, message: Message) -> Result<(), BrokerError> {
+        self.0.reply(member, message.clone()).await?;
+        self.0.reply(member, message).await
+    }
+    async fn replies(&self, member: &str) -> Result<mpsc::Receiver<Message>, BrokerError> {
+        self.0.replies(member).await
+    }
+    async fn dead(&self, channel: Channel, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+        self.0.dead(channel, limit).await
+    }
+    async fn find_dead(
+        &self,
+        channel: Channel,
+        id: &str,
+    ) -> Result<Option<DeadLetter>, BrokerError> {
+        self.0.find_dead(channel, id).await
+    }
+    async fn replay_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
+        self.0.replay_dead(channel, id).await
+    }
+    async fn drop_dead(&self, channel: Channel, id: &str) -> Result<bool, BrokerError> {
+        self.0.drop_dead(channel, id).await
+    }
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.0.state()
+    }
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+struct Desk {
+    broker: Arc<dyn Broker>,
+    api: axum::Router,
+    key: String,
+    url: String,
+    token: String,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+impl Desk {
+    async fn start(clock: Clock, mangle: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = embedded::Config {
+            path: folder.path().join("broker"),
+            topology: Config { partitions: 2, ..Config::default() },
+            clock: clock.clone(),
+        };
+        let broker = mangle(embedded::open(config).await.expect("a broker"));
+        broker.declare().await.expect("declared");
+        let url = format!("sqlite://{}", folder.path().join("warren.db").display());
+        let config = store::Config { url, max_connections: 4 };
+        let store = store::open(&config).await.expect("a store");
+        let stop = CancellationToken::new();
+        let receipts = Receipts::start(store.clone(), clock.clone(), &Shutdown::default());
+        let roles = vec![MemberRole::Aggregator, MemberRole::Backend];
+        let (members, beating) =
+            Members::join(broker.clone(), clock.clone(), roles, Urls::default(), stop.clone());
+        tokio::spawn(beating);
+        let backend = Backend {
+            broker: broker.clone(),
+            store: store.clone(),
+            members: members.clone(),
+            receipts: receipts.clone(),
+            clock: clock.clone(),
+            config: backend::Config::default(),
+        };
+        tokio::spawn(backend.run(stop.clone()));
+        let aggregator = Aggregator::new(
+            broker.clone(),
+            store.clone(),
+            members,
+            receipts.clone(),
+            clock.clone(),
+            aggregator::Config::default(),
+        );
+        tokio::spawn(aggregator.clone().run(stop.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("ws://{}/ws", listener.local_addr().expect("an address"));
+        let router = aggregator::web_router(aggregator.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        aggregator.ready().await;
+        let (key, token) = accounts(&*store).await;
+        let api = external_api::router(Api::new(
+            broker.clone(),
+            store,
+            receipts,
+            clock.clone(),
+            external_api::Config::default(),
+            stop.clone(),
+        ));
+        let _stop = stop.drop_guard();
+        Self { broker, api, key, url, token, clock, _folder: folder, _stop }
+    }
+
+    async fn post(&self, body: &Value) {
+        let request = Request::post("/external/chat")
+            .header("authorization", format!("Bearer {}", self.key))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .expect("a request");
+        let answer = self.api.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+
+    async fn say(&self, chat: u64, text: u64) {
+        let text = format!("{chat} says {text}");
+        self.post(&json!({ "type": "chat.message", "chat": chat.to_string(), "text": text })).await;
+    }
+
+    /// A client that has been welcomed, and the welcome.
+    async fn client(&self, resume: Value) -> (Socket, Value) {
+        let (mut socket, _) = tokio_tungstenite::connect_async(&self.url).await.expect("a socket");
+        let hello = json!({ "type": "hello", "token": self.token, "resume": resume });
+        say(&mut socket, &hello).await;
+        let welcome = next(&mut socket, "welcome").await;
+        (socket, welcome)
+    }
+}
+
+async fn accounts(store: &dyn Store) -> (String, String) {
+    let login: domain::Login = "ana".parse().expect("a login");
+    let principal = Principal {
+        id: Uuid::from_u128(1),
+        login: login.clone(),
+        name: "Ana".to_owned(),
+        role: Role::Agent,
+    };
+    let agent = AgentRecord { principal, password_hash: String::new(), disabled: false };
+    store.add_agent(&agent, begin()).await.expect("added");
+    let token = Secret::token();
+    let late = Timestamp::from_millis(BEGIN_MS + 1_000 * DAY_MS);
+    store.add_session(token.hash(), &login, begin(), late).await.expect("added");
+    let key = Secret::key();
+    let integration = Integration {
+        id: Uuid::from_u128(2),
+        name: "site".to_owned(),
+        scopes: Channel::ALL.to_vec(),
+        key_hash: key.hash(),
+        signature_required: false,
+        created_at: begin(),
+        revoked_at: None,
+    };
+    store.add_integration(&integration).await.expect("added");
+    (key.expose().to_owned(), token.expose().to_owned())
+}
+
+async fn say(socket: &mut Socket, frame: &Value) {
+    socket.send(Frame::text(frame.to_string())).await.expect("sent");
+}
+
+async fn next(socket: &mut Socket, kind: &str) -> Value {
+    let read = async {
+        loop {
+            let frame = socket.next().await.expect("a frame").expect("a good one");
+            let Frame::Text(text) = frame else { continue };
+            let frame: Value = serde_json::from_str(&text).expect("json");
+            if frame["type"] == "ping" {
+                say(socket, &json!({ "type": "pong" })).await;
+            }
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    };
+    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {kind}"))
+}
+
+/// Reads so many chat events and checks that each is there once and in order.
+async fn read(socket: &mut Socket, count: u64, after: u64) -> Vec<Value> {
+    let (mut seen, mut versions) = (HashSet::new(), BTreeMap::<String, u64>::new());
+    let mut events = Vec::new();
+    for offset in after + 1..=after + count {
+        let frame = next(socket, "event").await;
+        assert_eq!(frame["offset"], offset, "{frame}");
+        let event = &frame["event"];
+        assert!(seen.insert(event["id"].to_string()), "twice: {frame}");
+        let interaction = event["interaction_id"].to_string();
+        let version = event["version"].as_u64().expect("a version");
+        let before = versions.insert(interaction, version);
+        assert!(before.is_none_or(|before| version == before + 1), "a hole: {frame}");
+        events.push(event.clone());
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_twice_and_in_a_wrong_order_is_seen_once_and_in_order() {
+    let desk = Desk::start(Clock::default(), |broker| Arc::new(Twice(broker))).await;
+    let (mut socket, _) = desk.client(json!({})).await;
+    let (chats, each) = (10, 20);
+    for text in 0..each {
+        for chat in 0..chats {
+            desk.say(chat, text).await;
+        }
+    }
+    let events = read(&mut socket, chats * each, 0).await;
+    for chat in 0..chats {
+        let own = format!("{chat} says ");
+        let said: Vec<&str> = events
+            .iter()
+            .filter_map(|event| event["text"].as_str()?.strip_prefix(own.as_str()))
+            .collect();
+        let wanted: Vec<String> = (0..each).map(|text| text.to_string()).collect();
+        assert_eq!(said, wanted);
+    }
+    // A command as well: one effect, one reply.
+    let interaction = events[0]["interaction_id"].clone();
+    let id = Uuid::now_v7().to_string();
+    let command = json!({ "type": "take", "interaction_id": interaction });
+    say(&mut socket, &json!({ "type": "command", "id": id, "command": command })).await;
+    let (mut replies, mut effects) = (0, 0);
+    while replies == 0 || effects == 0 {
+        let frame = timeout(PATIENCE, socket.next()).await.expect("a frame");
+        let Frame::Text(text) = frame.expect("a frame").expect("a good one") else { continue };
+        let frame: Value = serde_json::from_str(&text).expect("json");
+        replies += u32::from(frame["type"] == "reply");
+        effects += u32::from(frame["type"] == "event" && frame["event"]["cause"] == id.as_str());
+    }
+    // Whatever would come a second time comes before this.
+    desk.say(99, 0).await;
+    let last = next(&mut socket, "event").await;
+    assert_eq!(last["event"]["text"], "99 says 0");
+    assert_eq!((replies, effects), (1, 1));
+    for channel in Channel::ALL {
+        assert!(desk.broker.dead(*channel, 10).await.expect("a list").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_loses_nothing_and_keeps_the_order() {
+    let desk = Desk::start(Clock::given(begin()), |broker| broker).await;
+    let (mut socket, welcome) = desk.client(json!({})).await;
+    let mut said = Vec::new();
+    for days in [0, 30, -60, 2, -1, 400] {
+        desk.clock.set(Timestamp::from_millis(BEGIN_MS + days * DAY_MS));
+        for text in 0..5 {
+            desk.say(1, text).await;
+        }
+        let events = read(&mut socket, 5, said.len() as u64).await;
+        said.extend(events.iter().map(|event| event["text"].clone()));
+    }
+    let wanted = ["1 says 0", "1 says 1", "1 says 2", "1 says 3", "1 says 4"].repeat(6);
+    assert_eq!(said, wanted);
+    // Who comes back has missed nothing either.
+    let epoch = &welcome["streams"]["chat"]["epoch"];
+    let (mut back, welcome) = desk.client(json!({ "chat": { "epoch": epoch, "offset": 7 } })).await;
+    assert_eq!(welcome["streams"]["chat"]["recovered"], true);
+    read(&mut back, 23, 7).await;
+    assert!(desk.broker.dead(Channel::Chat, 10).await.expect("a list").is_empty());
+}
