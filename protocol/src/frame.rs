@@ -259,6 +259,10 @@ pub enum ServerFrame {
         at: Timestamp,
         /// Event frames of this connection so far, for each channel.
         sent: BTreeMap<Channel, u64>,
+        /// True while the broker takes nothing new: commands are refused as
+        /// temporary, events go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        blocked: bool,
     },
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::broker::{Broker, Message};
+use crate::broker::{Broker, BrokerState, Message};
 use crate::clock::Clock;
 
 /// A heartbeat comes this often.
@@ -332,6 +332,12 @@ impl Members {
         heard: &watch::Sender<bool>,
         last: &mut HashMap<String, Instant>,
     ) {
+        if matches!(*self.broker.state().borrow(), BrokerState::Blocked(_)) {
+            // Nobody can say anything: that is no sign of death, nor of a
+            // broker that is lost. What there is can still be read.
+            last.values_mut().for_each(|at| *at = Instant::now());
+            return;
+        }
         let silent = |at: &Instant| at.elapsed() > DEAD_AFTER;
         let hears = last.get(self.id()).is_some_and(|at| !silent(at));
         heard.send_if_modified(|heard| {

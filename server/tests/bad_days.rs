@@ -42,46 +42,119 @@ async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T 
     tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited for {what}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_broker_dies_and_comes_back_under_a_desk() {
-    let mut cluster = Cluster::start(1).expect("a node");
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("warren.toml");
-    let settings = format!("[profile.one]\nbroker.publish_urls = [{:?}]\n", cluster.url(0));
-    std::fs::write(&config, settings).expect("written");
-    let (config, data) =
-        (config.to_str().expect("a path"), folder.path().to_str().expect("a path"));
-    let common = ["--profile", "one", "--config", config, "--data", data];
-    let desk = Warren::command(WARREN)
-        .args(["up", "--web", "127.0.0.1:0", "--external", "127.0.0.1:0"])
-        .args(common)
-        .start();
-    warren(&["user", "add", "ana", "--password-stdin"], &common, "correct horse battery");
-    let token = warren(&["token", "ana"], &common, "");
-    let key = warren(&["key", "add", "pbx", "--scopes", "voice"], &common, "");
+/// A whole desk on one RabbitMQ node.
+struct Desk {
+    cluster: Cluster,
+    service: Warren,
+    token: String,
+    key: String,
+    client: reqwest::Client,
+    _folder: tempfile::TempDir,
+}
 
-    let client = reqwest::Client::new();
-    let post = async |call: &str| {
-        client
-            .post(format!("{}/external/voice", desk.external()))
-            .bearer_auth(&key)
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+impl Desk {
+    fn start(heartbeat_ms: &str) -> Self {
+        let cluster = Cluster::start(1).expect("a node");
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("warren.toml");
+        let settings = format!("[profile.one]\nbroker.publish_urls = [{:?}]\n", cluster.url(0));
+        std::fs::write(&config, settings).expect("written");
+        let (config, data) =
+            (config.to_str().expect("a path"), folder.path().to_str().expect("a path"));
+        let common = ["--profile", "one", "--config", config, "--data", data];
+        let service = Warren::command(WARREN)
+            .args(["up", "--web", "127.0.0.1:0", "--external", "127.0.0.1:0"])
+            .args(common)
+            .env("WARREN_AGGREGATOR__HEARTBEAT_MS", heartbeat_ms)
+            .start();
+        warren(&["user", "add", "ana", "--password-stdin"], &common, "correct horse battery");
+        let token = warren(&["token", "ana"], &common, "");
+        let key = warren(&["key", "add", "pbx", "--scopes", "voice"], &common, "");
+        Self { cluster, service, token, key, client: reqwest::Client::new(), _folder: folder }
+    }
+
+    async fn post(&self, call: &str) -> reqwest::Response {
+        self.client
+            .post(format!("{}/external/voice", self.service.external()))
+            .bearer_auth(&self.key)
             .json(&json!({ "type": "call.ringing", "call": call, "event_id": call }))
             .send()
             .await
             .expect("an answer")
-    };
-    let socket = format!("{}/ws", desk.web().replacen("http", "ws", 1));
-    let hello = |resume: Value| {
-        let (socket, token) = (socket.clone(), token.clone());
-        async move {
-            let (mut stream, _) = tokio_tungstenite::connect_async(socket).await.expect("a socket");
-            let hello = json!({ "type": "hello", "token": token, "resume": resume });
-            stream.send(Message::text(hello.to_string())).await.expect("sent");
-            stream
+    }
+
+    /// What `/readyz` of the pages says of the broker.
+    async fn broker(&self) -> (StatusCode, Value) {
+        let url = format!("{}/readyz", self.service.web());
+        let answer = self.client.get(url).send().await.expect("an answer");
+        let status = answer.status();
+        (status, answer.json::<Value>().await.expect("json")["broker"].take())
+    }
+
+    async fn hello(&self, resume: Value) -> Socket {
+        let url = format!("{}/ws", self.service.web().replacen("http", "ws", 1));
+        let (mut stream, _) = tokio_tungstenite::connect_async(url).await.expect("a socket");
+        let hello = json!({ "type": "hello", "token": self.token, "resume": resume });
+        stream.send(Message::text(hello.to_string())).await.expect("sent");
+        stream
+    }
+}
+
+/// Waits for a ping that says so; answers all of them.
+async fn ping(stream: &mut Socket, blocked: bool) {
+    let read = async {
+        loop {
+            let message = stream.next().await.expect("a frame").expect("a good one");
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).expect("json");
+            if frame["type"] == "ping" {
+                let pong = json!({ "type": "pong" }).to_string();
+                stream.send(Message::text(pong)).await.expect("sent");
+                if frame["blocked"].as_bool().unwrap_or(false) == blocked {
+                    return;
+                }
+            }
         }
     };
-    let mut stream = hello(json!({})).await;
-    assert_eq!(post("before").await.status(), StatusCode::ACCEPTED);
+    tokio::time::timeout(PATIENCE, read).await.expect("a ping");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_takes_nothing_is_told_everywhere_and_heals() {
+    let desk = Desk::start("1000");
+    let mut stream = desk.hello(json!({})).await;
+    ping(&mut stream, false).await;
+    assert_eq!(desk.broker().await, (StatusCode::OK, json!("up")));
+    desk.cluster.ctl(0, &["set_vm_memory_high_watermark", "0.00001"]).expect("an alarm");
+    let refused = until("a refusal", async || {
+        let answer = desk.post("during").await;
+        (answer.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
+    })
+    .await;
+    assert!(refused.headers().contains_key("retry-after"));
+    // Longer than a member may be silent: nobody is sent away.
+    for _ in 0..6 {
+        ping(&mut stream, true).await;
+    }
+    assert_eq!(desk.broker().await, (StatusCode::SERVICE_UNAVAILABLE, json!("blocked")));
+    desk.cluster.ctl(0, &["set_vm_memory_high_watermark", "0.9"]).expect("no alarm");
+    until("events to be taken again", async || {
+        (desk.post("during").await.status() == StatusCode::ACCEPTED).then_some(())
+    })
+    .await;
+    ping(&mut stream, false).await;
+    assert_eq!(desk.broker().await, (StatusCode::OK, json!("up")));
+    assert_eq!(desk.service.term(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_dies_and_comes_back_under_a_desk() {
+    let mut desk = Desk::start("15000");
+    let mut stream = desk.hello(json!({})).await;
+    assert_eq!(desk.post("before").await.status(), StatusCode::ACCEPTED);
     let mut place = json!({});
     while let Some(Ok(message)) = stream.next().await {
         let frame: Value = serde_json::from_str(message.to_text().expect("text")).expect("json");
@@ -97,17 +170,18 @@ async fn the_broker_dies_and_comes_back_under_a_desk() {
     // RabbitMQ 3.10 can lose a queue that all its replicas die within moments
     // of declaring; that isn't what this is about.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    cluster.kill(0).expect("killed");
+    desk.cluster.kill(0).expect("killed");
     // Refused with a word on when to come back; clients are sent elsewhere.
     let refused = until("a refusal", async || {
-        let answer = post("during").await;
+        let answer = desk.post("during").await;
         (answer.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
     })
     .await;
     assert!(refused.headers().contains_key("retry-after"));
     let problem: Value = refused.json().await.expect("json");
     assert_eq!(problem["status"], 503);
-    let readyz = client.get(format!("{}/readyz", desk.external())).send().await.expect("an answer");
+    let external = desk.service.external();
+    let readyz = desk.client.get(format!("{external}/readyz")).send().await.expect("an answer");
     assert_eq!(readyz.status(), StatusCode::SERVICE_UNAVAILABLE);
     let closed = async {
         loop {
@@ -120,16 +194,17 @@ async fn the_broker_dies_and_comes_back_under_a_desk() {
     };
     assert_eq!(tokio::time::timeout(PATIENCE, closed).await.expect("closed"), 4003);
 
-    cluster.start_node(0).expect("back");
+    desk.cluster.start_node(0).expect("back");
     until("events to be taken again", async || {
-        (post("during").await.status() == StatusCode::ACCEPTED).then_some(())
+        (desk.post("during").await.status() == StatusCode::ACCEPTED).then_some(())
     })
     .await;
-    assert_eq!(post("after").await.status(), StatusCode::ACCEPTED);
+    assert_eq!(desk.post("after").await.status(), StatusCode::ACCEPTED);
     // Resumed where it was: what came meanwhile, in order, once.
     let calls = until("a socket that stays", async || {
-        let mut stream =
-            hello(json!({ "voice": { "epoch": place["epoch"], "offset": place["offset"] } })).await;
+        let mut stream = desk
+            .hello(json!({ "voice": { "epoch": place["epoch"], "offset": place["offset"] } }))
+            .await;
         let mut calls = Vec::new();
         while let Ok(Some(Ok(message))) = tokio::time::timeout(PATIENCE, stream.next()).await {
             let Message::Text(text) = message else { return None };
@@ -147,5 +222,5 @@ async fn the_broker_dies_and_comes_back_under_a_desk() {
     let mut sorted = calls.clone();
     sorted.sort();
     assert_eq!(sorted, ["after", "during"], "each once");
-    assert_eq!(desk.term(), Some(0));
+    assert_eq!(desk.service.term(), Some(0));
 }

@@ -339,7 +339,7 @@ impl Driver {
     /// Presence is told by signals, which don't come back: read it again after
     /// every break.
     fn show(&self, status: Status) {
-        let live = |status| matches!(status, Status::Live(_));
+        let live = |status| matches!(status, Status::Live(_) | Status::Blocked);
         if live(status) && !live(self.feed.status.get_untracked()) {
             let mut sender = self.sender.clone();
             spawn_local(async move {

@@ -100,8 +100,12 @@ pub enum Status {
     Connecting,
     /// Everything is here; the last round trip took so many milliseconds.
     Live(Option<u64>),
+    /// As live, but the broker takes nothing for now: what is given waits.
+    Blocked,
     /// Not connected; trying.
     Reconnecting,
+    /// As before: the last aggregator has no broker.
+    BrokerLost,
     /// Connected; so many events are still to come.
     CatchingUp(u64),
     /// No network, or told to stay away.
@@ -150,6 +154,8 @@ pub struct Machine {
     latency_ms: Option<u64>,
     online: bool,
     was_live: bool,
+    blocked: bool,
+    broker_lost: bool,
     snapshots: u64,
     snapshot_wanted: bool,
     status: Option<Status>,
@@ -176,6 +182,8 @@ impl Machine {
             latency_ms: None,
             online: true,
             was_live: false,
+            blocked: false,
+            broker_lost: false,
             snapshots: 0,
             snapshot_wanted: false,
             status: None,
@@ -261,7 +269,9 @@ impl Machine {
         match &self.link {
             Some(link) if link.welcomed && link.replaying > 0 => Status::CatchingUp(link.replaying),
             Some(link) if link.welcomed && self.snapshot_wanted => Status::CatchingUp(0),
+            Some(link) if link.welcomed && self.blocked => Status::Blocked,
             Some(link) if link.welcomed => Status::Live(self.latency_ms),
+            _ if self.broker_lost => Status::BrokerLost,
             _ if self.was_live || self.attempt > 1 => Status::Reconnecting,
             _ => Status::Connecting,
         }
@@ -357,8 +367,9 @@ impl Machine {
                     self.next = Some(next);
                 }
             }
-            ServerFrame::Ping { at, sent } => {
+            ServerFrame::Ping { at, sent, blocked } => {
                 let counts = link.counts.clone();
+                self.blocked = blocked;
                 out.push(Output::Time(at));
                 let pong = ClientFrame::Pong { positions: self.positions() };
                 out.push(Output::Send(id, Box::new(pong)));
@@ -405,6 +416,8 @@ impl Machine {
         self.attempt = 0;
         self.online = true;
         self.was_live = true;
+        self.blocked = false;
+        self.broker_lost = false;
         let mut lost = false;
         for (channel, report) in streams {
             if report.recovered {
@@ -453,6 +466,7 @@ impl Machine {
             return;
         }
         if CloseCode::comes_back(code) {
+            self.broker_lost |= code == CloseCode::BrokerLost.code();
             self.link = None;
             self.reconnect(now, out);
             return;

@@ -55,6 +55,7 @@ fn ping(sent: u64) -> ServerFrame {
     ServerFrame::Ping {
         at: Timestamp::from_millis(0),
         sent: BTreeMap::from([(Channel::Chat, sent)]),
+        blocked: false,
     }
 }
 
@@ -347,4 +348,27 @@ fn ten_thousand_clients_that_lose_their_aggregator_come_back_spread_and_soon() {
     let busiest = at.chunk_by(|a, b| a / 20 == b / 20).map(<[u64]>::len).max();
     // Evenly spread, each 20 ms have a tenth of them.
     assert!(busiest.is_some_and(|most| most < 1_300), "{busiest:?}");
+}
+
+#[test]
+fn the_pill_says_that_the_broker_takes_nothing_or_is_gone() {
+    let mut machine = machine();
+    machine.step(Input::Start, 0);
+    machine.step(Input::Opened(1), 0);
+    machine.step(Input::Frame(1, Box::new(welcome(true, 10, 0))), 0);
+    let told = |blocked| {
+        let sent = BTreeMap::from([(Channel::Chat, 0)]);
+        Box::new(ServerFrame::Ping { at: Timestamp::from_millis(0), sent, blocked })
+    };
+    let out = machine.step(Input::Frame(1, told(true)), 1);
+    assert!(out.contains(&Output::Status(Status::Blocked)));
+    let out = machine.step(Input::Frame(1, told(false)), 2);
+    assert!(out.contains(&Output::Status(Status::Live(Some(0)))));
+    let out = machine.step(Input::Closed(1, CloseCode::BrokerLost.code()), 3);
+    assert!(out.contains(&Output::Status(Status::BrokerLost)));
+    // So it stays until somebody welcomes it.
+    assert_eq!(machine.step(Input::Tick, 1_000).last(), Some(&Output::Open(2, "peer".into())));
+    machine.step(Input::Opened(2), 1_000);
+    let out = machine.step(Input::Frame(2, Box::new(welcome(true, 10, 0))), 1_000);
+    assert!(out.iter().any(|one| matches!(one, Output::Status(Status::Live(_)))));
 }

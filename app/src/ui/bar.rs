@@ -80,11 +80,29 @@ fn Notice() -> impl IntoView {
     .into_any()
 }
 
+/// What a trouble means for whoever works here.
+fn meaning(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Blocked => Some(
+            "The broker takes nothing for now. You see everything; what you do is tried again, and told if it fails.",
+        ),
+        Status::BrokerLost => {
+            Some("The server has lost its broker. This page goes on by itself when it is back.")
+        }
+        Status::Reconnecting | Status::Offline => {
+            Some("This page goes on by itself when the connection is back. What you do waits.")
+        }
+        Status::Connecting | Status::Live(_) | Status::CatchingUp(_) => None,
+    }
+}
+
 fn pill(status: Status) -> (&'static str, String) {
     match status {
         Status::Connecting => ("connecting", "connecting".into()),
         Status::Live(Some(ms)) => ("live", format!("live {ms} ms")),
         Status::Live(None) => ("live", "live".into()),
+        Status::Blocked => ("blocked", "live, broker full".into()),
+        Status::BrokerLost => ("reconnecting", "broker lost".into()),
         Status::Reconnecting => ("reconnecting", "reconnecting".into()),
         Status::CatchingUp(0) => ("catching-up", "catching up".into()),
         Status::CatchingUp(left) => ("catching-up", format!("catching up {left}")),
@@ -97,7 +115,7 @@ fn Pill() -> impl IntoView {
     let ui = wiring();
     view! {
         <span class="pill" role="status" data-testid="connection-pill"
-            data-state=move || pill(ui.status.get()).0>
+            data-state=move || pill(ui.status.get()).0 title=move || meaning(ui.status.get())>
             <span class="dot"></span>
             {move || pill(ui.status.get()).1}
         </span>

@@ -12,6 +12,7 @@ use super::entries::Timeline;
 use super::icons::{BACK, ChannelIcon, INFO, Icon};
 use super::list::chip;
 use super::wiring::{Tell, address, wiring};
+use crate::socket::Status;
 use crate::state::{Progress, text_of, title};
 
 #[component]
@@ -46,7 +47,7 @@ fn viewing() {
     };
     Effect::new(move |before: Option<Option<InteractionId>>| {
         let now = ui.selected.get();
-        let live = matches!(ui.status.get(), crate::socket::Status::Live(_));
+        let live = matches!(ui.status.get(), Status::Live(_) | Status::Blocked);
         if let Some(before) = before.flatten().filter(|before| Some(*before) != now) {
             say(before, false);
         }

@@ -12,7 +12,7 @@ use protocol::{
     CLIENT_FRAME_BYTES_MAX, ClientFrame, CloseCode, Cursor, HELLO_TIMEOUT, Principal, ServerFrame,
     Signal,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use super::replay::Replay;
 use super::sent::Sent;
 use super::{Aggregator, encode};
 use crate::auth;
+use crate::broker::BrokerState;
 use crate::members::SignalTo;
 
 /// How many of one client's commands may wait to be published.
@@ -279,6 +280,7 @@ struct Connection {
     principal: Principal,
     expires_at: Timestamp,
     outbox: Arc<Outbox>,
+    broker_state: watch::Receiver<BrokerState>,
     sent: Sent,
     unanswered: u32,
     rate: Rate,
@@ -299,6 +301,7 @@ impl Connection {
             hello,
             expires_at,
             outbox: Arc::new(Outbox::new(aggregator.config.outbox_bytes_max)),
+            broker_state: aggregator.broker.state(),
             sent: Sent::new(principal.login.clone()),
             unanswered: 0,
             rate: Rate::new(aggregator.config.frames_per_second),
@@ -465,7 +468,9 @@ impl Connection {
             return Err(CloseCode::NoPong.into());
         }
         self.unanswered += 1;
-        let frame = ServerFrame::Ping { at: self.aggregator.clock.now(), sent: self.sent.counts() };
+        let blocked = matches!(*self.broker_state.borrow(), BrokerState::Blocked(_));
+        let at = self.aggregator.clock.now();
+        let frame = ServerFrame::Ping { at, sent: self.sent.counts(), blocked };
         match encode(&frame) {
             Some(text) => self.write(socket, Outgoing::Text(text)).await,
             None => Ok(()),
