@@ -367,3 +367,64 @@ async fn a_clock_that_jumps_loses_nothing_and_keeps_the_order() {
     read(&mut back, 23, 7).await;
     assert!(desk.broker.dead(Channel::Chat, 10).await.expect("a list").is_empty());
 }
+
+/// What a welcome says of chat: whether it was recovered, and how much.
+fn recovery(welcome: &Value) -> (bool, u64) {
+    let chat = &welcome["streams"]["chat"];
+    (chat["recovered"].as_bool().expect("a word"), chat["replayed"].as_u64().unwrap_or(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_brings_all_that_came_after_it_or_says_that_it_can_not() {
+    let desk = Desk::start(Clock::default(), |broker| broker).await;
+    let (mut live, welcome) = desk.client(json!({})).await;
+    for text in 0..10 {
+        desk.say(1, text).await;
+    }
+    read(&mut live, 10, 0).await;
+    let epoch = welcome["streams"]["chat"]["epoch"].clone();
+    let at = |offset: u64| json!({ "chat": { "epoch": epoch, "offset": offset } });
+
+    // Nothing has come since: caught up, and it goes on from there.
+    let (mut current, welcome) = desk.client(at(10)).await;
+    assert_eq!(recovery(&welcome), (true, 0));
+    // A part of it, and all of it.
+    for offset in [0, 1, 9] {
+        let (mut back, welcome) = desk.client(at(offset)).await;
+        assert_eq!(recovery(&welcome), (true, 10 - offset));
+        read(&mut back, 10 - offset, offset).await;
+    }
+    // A place that there isn't yet is not taken for caught up; another
+    // journal's place is none, whatever its number.
+    let (_, welcome) = desk.client(at(11)).await;
+    assert!(!recovery(&welcome).0, "{welcome}");
+    for offset in [0, 5, 10] {
+        let foreign = json!({ "chat": { "epoch": "another", "offset": offset } });
+        let (_, welcome) = desk.client(foreign).await;
+        assert_eq!(recovery(&welcome), (false, 0));
+        assert_eq!(welcome["streams"]["chat"]["offset"], 10);
+        assert_eq!(welcome["streams"]["chat"]["epoch"], epoch);
+    }
+
+    // A replay into the middle of what comes live: no gap, no double; and the
+    // session before it, still open, gets its own and nothing of that.
+    let (mut back, welcome) = {
+        let posting = async {
+            for text in 10..60 {
+                desk.say(1, text).await;
+            }
+        };
+        tokio::join!(desk.client(at(3)), posting).0
+    };
+    let (recovered, replayed) = recovery(&welcome);
+    assert!(recovered && replayed >= 7, "{welcome}");
+    read(&mut back, 57, 3).await;
+    read(&mut current, 50, 10).await;
+    read(&mut live, 50, 10).await;
+
+    // Acks of what was never sent change nothing.
+    let ack = json!({ "type": "ack", "channel": "chat", "offset": 9_999_999, "stage": "rendered" });
+    say(&mut back, &ack).await;
+    desk.say(1, 60).await;
+    read(&mut back, 1, 60).await;
+}
