@@ -107,7 +107,7 @@ impl Cluster {
     /// The process id of a node's beam, if it was started.
     #[must_use]
     pub fn pid(&self, node: usize) -> Option<u32> {
-        fs::read_to_string(self.node_folder(node).join("node.pid")).ok()?.trim().parse().ok()
+        pid_in(&self.node_folder(node).join("node.pid"))
     }
 
     /// Kills a node as a power cut would, and waits until it is gone.
@@ -357,7 +357,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let pids: Vec<u32> = (0..self.len()).filter_map(|node| self.pid(node)).collect();
+        let epmd = pid_in(&self.folder.join("epmd.pid"));
+        let pids: Vec<u32> =
+            (0..self.len()).filter_map(|node| self.pid(node)).chain(epmd).collect();
         if let Some(mut reaper) = self.reaper.take() {
             drop(reaper.stdin.take());
             let _ = reaper.wait();
@@ -375,6 +377,10 @@ impl Drop for Cluster {
             nap();
         }
     }
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// Kills by the pids in `folder` and deletes it when its stdin ends.
