@@ -446,12 +446,15 @@ fn nap() {
     std::thread::sleep(STEP);
 }
 
-/// True while a process runs; one that is dead and not yet collected doesn't.
+/// True while any thread of a process runs, and so its ports are taken: the
+/// first of them may be dead already and not yet collected.
 fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        let state = stat.rsplit(')').next().unwrap_or_default();
-        !state.trim_start().starts_with(['Z', 'X'])
-    })
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads > 1
+        || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            let state = stat.rsplit(')').next().unwrap_or_default();
+            !state.trim_start().starts_with(['Z', 'X'])
+        })
 }
 
 #[cfg(test)]
