@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use domain::Channel;
 use protocol::{MemberRole, Urls};
 use tokio::net::TcpListener;
@@ -358,6 +359,13 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
 
 fn serve(tracker: &TaskTracker, listener: TcpListener, router: Router, stop: CancellationToken) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // A frame goes out at once: held back for its predecessor's
+    // acknowledgment, it would be up to 40 ms late.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
     tracker.spawn(async move {
         let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.into_future().await {

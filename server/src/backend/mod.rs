@@ -6,6 +6,7 @@
 //! versions guard against everything else.
 
 mod decode;
+mod finish;
 mod plan;
 mod worker;
 
@@ -39,7 +40,7 @@ const MARKS_MAX: usize = 4_096;
 const MARK_EVERY: Duration = Duration::from_millis(100);
 
 /// Times of the desk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How long an offer stands. Default 20 s.
     pub offer_ttl: Duration,

@@ -16,9 +16,9 @@ use crate::broker::Partition;
 use crate::store::{Changed, Commit, Decided, NewEvent, PresenceChange};
 
 /// A batch's commit, built delivery by delivery.
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     partition: Partition,
-    config: &'a Config,
+    config: Config,
     now: Timestamp,
     known: BTreeMap<Uuid, Outcome>,
     states: BTreeMap<InteractionId, Interaction>,
@@ -29,10 +29,10 @@ pub(super) struct Plan<'a> {
     pub(super) typing: Vec<(InteractionId, Distribution)>,
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     pub(super) fn new(
         partition: Partition,
-        config: &'a Config,
+        config: Config,
         now: Timestamp,
         known: BTreeMap<Uuid, Outcome>,
         states: BTreeMap<InteractionId, Interaction>,

@@ -1,35 +1,30 @@
-//! One partition's work: take a batch, decide, commit, announce, reply, ack.
+//! One partition's work: take a batch, decide, commit; a [`Finisher`] sees to
+//! the rest of it meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use bytes::Bytes;
-use domain::{Channel, Command, Contact, Distribution, InteractionId};
-use futures::future::{join_all, try_join_all};
-use protocol::{Outcome, Signal, names};
+use domain::{Channel, Command, Contact, InteractionId};
+use protocol::Outcome;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Backend;
 use super::decode::{Item, decode};
+use super::finish::{Finisher, Recorded};
 use super::plan::Plan;
-use crate::broker::{BrokerError, Consumer, Delivery, Message, Partition, Settle};
-use crate::members::SignalTo;
-use crate::store::{Due, NewEvent, StoreError};
+use crate::broker::{BrokerError, Consumer, Delivery, Partition, Settle};
+use crate::store::{Due, StoreError};
 
 /// The most deliveries in one transaction.
 const BATCH_MAX: usize = 64;
 /// The most deliveries that wait here unsettled.
 const PREFETCH: u16 = 256;
-/// The most events announced at once when a partition is taken over.
-const OUTBOX_MAX: u32 = 500;
 /// How long to wait before the broker or the store is asked again.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How often a batch may find that somebody else decided first.
 const STALE_MAX: u32 = 20;
-/// A partition at rest looks this often for what was committed and not announced.
-const REST: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     backend: Backend,
@@ -39,7 +34,7 @@ pub(super) struct Worker {
 }
 
 /// A batch could not be finished; what it holds comes again.
-enum Unfinished {
+pub(super) enum Unfinished {
     Broker(BrokerError),
     Store(StoreError),
     Stopped,
@@ -67,7 +62,7 @@ impl Worker {
         Self { backend, partition, due, marks }
     }
 
-    /// Works until `stop`; finishes and acks the batch in hand. After any
+    /// Works until `stop`; finishes and acks the work in hand. After any
     /// trouble it takes the partition anew.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         tracing::debug!(partition = %self.partition, "partition taken");
@@ -90,75 +85,56 @@ impl Worker {
         tracing::debug!(partition = %self.partition, "partition left");
     }
 
+    /// Until `stop`, or until consumer or finisher can't go on.
     async fn consume(&mut self, stop: &CancellationToken) -> Result<(), Unfinished> {
         let mut consumer = tokio::select! {
             () = stop.cancelled() => return Err(Unfinished::Stopped),
             consumer = self.backend.broker.consume(self.partition, PREFETCH) => consumer?,
         };
-        self.announce_leftovers(stop).await?;
-        let ended = loop {
-            tokio::select! {
+        let (backend, marks) = (self.backend.clone(), self.marks.clone());
+        let finisher = Finisher::start(backend, self.partition, marks, stop.clone());
+        let taken = loop {
+            let (items, settles, careful) = tokio::select! {
                 () = stop.cancelled() => break Ok(()),
+                () = finisher.ended() => break Ok(()),
                 delivery = consumer.recv() => {
                     let Some(first) = delivery else { break Ok(()) };
-                    let batch = self.gather(first, consumer.as_mut());
-                    if let Err(unfinished) = self.work(batch, stop).await {
-                        break Err(unfinished);
+                    let batch = gather(first, consumer.as_mut());
+                    let careful = batch.iter().any(|delivery| delivery.redelivered);
+                    match self.understand(batch).await {
+                        Ok((items, settles)) => (items, settles, careful),
+                        Err(error) => break Err(error.into()),
                     }
                 }
-                () = tokio::time::sleep(REST) => {
-                    if let Err(unfinished) = self.announce_leftovers(stop).await {
-                        break Err(unfinished);
-                    }
+                Some(due) = self.due.recv() => (vec![overdue(&due)], Vec::new(), false),
+            };
+            if items.is_empty() {
+                continue;
+            }
+            let done = match self.record(&items, careful, stop).await {
+                Ok((plan, offsets)) => {
+                    finisher.finish(Recorded::new(plan, offsets, &items, settles)).await;
+                    Ok(())
                 }
-                Some(due) = self.due.recv() => {
-                    if let Err(unfinished) = self.finish(&[self.overdue(&due)], stop).await {
-                        break Err(unfinished);
-                    }
+                Err(Unfinished::Store(error)) => {
+                    tracing::warn!(partition = %self.partition, %error, "batch not recorded");
+                    self.one_by_one(items, settles, &finisher, stop).await
                 }
+                Err(unfinished) => Err(unfinished),
+            };
+            if done.is_err() {
+                break done;
             }
         };
         consumer.cancel().await;
-        ended
+        taken.and(finisher.end().await)
     }
 
-    /// What the last owner committed and may not have announced.
-    async fn announce_leftovers(&self, stop: &CancellationToken) -> Result<(), Unfinished> {
-        let Partition { channel, index } = self.partition;
-        loop {
-            let rows = self.backend.store.outbox(channel, &[index], OUTBOX_MAX).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            tracing::info!(partition = %self.partition, events = rows.len(), "announcing what was left");
-            let messages = rows.iter().map(|row| Announcement {
-                offset: row.offset,
-                id: row.id.to_string(),
-                kind: row.kind.clone(),
-                cause: row.cause,
-                interaction: row.interaction_id,
-                distribution: &row.distribution,
-                body: Bytes::from(row.body.clone()),
-                at: row.at,
-            });
-            self.announce(messages.collect(), stop).await?;
-            let offsets: Vec<u64> = rows.iter().map(|row| row.offset).collect();
-            self.backend.store.announced(channel, &offsets).await?;
-        }
-    }
-
-    fn gather(&self, first: Delivery, consumer: &mut dyn Consumer) -> Vec<Delivery> {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX {
-            match consumer.try_recv() {
-                Some(delivery) => batch.push(delivery),
-                None => break,
-            }
-        }
-        batch
-    }
-
-    async fn work(&self, batch: Vec<Delivery>, stop: &CancellationToken) -> Result<(), Unfinished> {
+    /// What makes no sense is buried.
+    async fn understand(
+        &self,
+        batch: Vec<Delivery>,
+    ) -> Result<(Vec<Item>, Vec<Box<dyn Settle>>), BrokerError> {
         let mut items = Vec::with_capacity(batch.len());
         let mut settles = Vec::with_capacity(batch.len());
         for Delivery { message, settle, .. } in batch {
@@ -173,72 +149,7 @@ impl Worker {
                 }
             }
         }
-        if !items.is_empty() {
-            self.finish(&items, stop).await?;
-        }
-        try_join_all(settles.into_iter().map(Settle::ack)).await?;
-        Ok(())
-    }
-
-    /// The deadline of an interaction, as something to decide.
-    fn overdue(&self, due: &Due) -> Item {
-        Item {
-            id: Uuid::now_v7(),
-            target: Some(due.interaction_id),
-            command: Command::Due,
-            integration: String::new(),
-            contact: None,
-            trace: None,
-            deadline: None,
-            reply_to: None,
-        }
-    }
-
-    async fn finish(&self, items: &[Item], stop: &CancellationToken) -> Result<(), Unfinished> {
-        let (plan, offsets) = self.record(items, stop).await?;
-        let commit = &plan.commit;
-        if plan.repeats() {
-            // Somebody decided it and died: perhaps before it was announced.
-            self.announce_leftovers(stop).await?;
-        }
-        let announcements = commit
-            .events
-            .iter()
-            .zip(&offsets)
-            .map(|(event, offset)| Announcement::of(event, *offset));
-        self.announce(announcements.collect(), stop).await?;
-        for (event, offset) in commit.events.iter().zip(&offsets) {
-            // Marking lags behind rather than holding up the work: what is
-            // not marked is announced once more after a restart.
-            // The mark is the journey's word for `announced` as well.
-            let _ = self.marks.try_send((event.channel, *offset));
-        }
-        if let Some(last) = offsets.last() {
-            let channel = self.partition.channel;
-            self.backend.members.say(|own| {
-                let position = own.positions.entry(channel).or_default();
-                *position = (*position).max(*last);
-            });
-        }
-        for change in &commit.presences {
-            let signal = Signal::Presence {
-                agent: change.login.clone(),
-                presence: change.presence,
-                reason: change.reason.clone(),
-                since: change.since,
-            };
-            self.backend
-                .members
-                .signal(&SignalTo { signal, distribution: Distribution::Broadcast })
-                .await;
-        }
-        for (interaction_id, distribution) in &plan.typing {
-            let signal = Signal::Typing { interaction_id: *interaction_id, agent: None };
-            let distribution = distribution.clone();
-            self.backend.members.signal(&SignalTo { signal, distribution }).await;
-        }
-        join_all(items.iter().map(|item| self.reply(item, plan.outcome(item.id)))).await;
-        Ok(())
+        Ok((items, settles))
     }
 
     /// Decides and commits; where somebody else was first, loads and decides
@@ -246,14 +157,20 @@ impl Worker {
     async fn record(
         &self,
         items: &[Item],
+        mut careful: bool,
         stop: &CancellationToken,
-    ) -> Result<(Plan<'_>, Vec<u64>), Unfinished> {
+    ) -> Result<(Plan, Vec<u64>), Unfinished> {
         let mut stale = 0;
         loop {
-            match self.try_record(items).await {
+            match self.try_record(items, careful).await {
                 Ok(done) => return Ok(done),
-                Err(StoreError::Stale) if stale < STALE_MAX => stale += 1,
+                Err(StoreError::Stale) if stale < STALE_MAX => {
+                    stale += 1;
+                    careful = true;
+                }
                 Err(StoreError::Unavailable(error)) => {
+                    // What was written of it, if anything, isn't known.
+                    careful = true;
                     tracing::warn!(partition = %self.partition, %error, "store unavailable");
                     tokio::select! {
                         () = stop.cancelled() => return Err(Unfinished::Stopped),
@@ -265,14 +182,49 @@ impl Worker {
         }
     }
 
-    async fn try_record(&self, items: &[Item]) -> Result<(Plan<'_>, Vec<u64>), StoreError> {
+    /// What can't be recorded even alone is buried, so that the others don't
+    /// share its fate.
+    async fn one_by_one(
+        &self,
+        items: Vec<Item>,
+        settles: Vec<Box<dyn Settle>>,
+        finisher: &Finisher,
+        stop: &CancellationToken,
+    ) -> Result<(), Unfinished> {
+        let mut settles = settles.into_iter();
+        for item in items {
+            let (item, settle) = ([item], settles.next());
+            match (self.record(&item, true, stop).await, settle) {
+                (Ok((plan, offsets)), settle) => {
+                    let settles = settle.into_iter().collect();
+                    finisher.finish(Recorded::new(plan, offsets, &item, settles)).await;
+                }
+                (Err(Unfinished::Store(error)), Some(settle)) => {
+                    settle.bury(&format!("not recorded: {error}")).await?;
+                }
+                (Err(unfinished), _) => return Err(unfinished),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was decided before is looked for only if something hints at it:
+    /// if nothing did and it was, the commit is stale.
+    async fn try_record(
+        &self,
+        items: &[Item],
+        careful: bool,
+    ) -> Result<(Plan, Vec<u64>), StoreError> {
         let store = &self.backend.store;
-        let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
         let targets: Vec<InteractionId> = items.iter().filter_map(|item| item.target).collect();
-        let (known, states) = tokio::try_join!(store.outcomes(&ids), store.load(&targets))?;
+        let known = async {
+            let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
+            if careful { store.outcomes(&ids).await } else { Ok(BTreeMap::new()) }
+        };
+        let (known, states) = tokio::try_join!(known, store.load(&targets))?;
         let contacts = self.contacts(items, &known).await?;
         let now = self.backend.clock.now();
-        let mut plan = Plan::new(self.partition, &self.backend.config, now, known, states);
+        let mut plan = Plan::new(self.partition, self.backend.config, now, known, states);
         for (index, item) in items.iter().enumerate() {
             plan.add(item, contacts.get(&index).cloned());
         }
@@ -293,107 +245,48 @@ impl Worker {
     ) -> Result<HashMap<usize, Contact>, StoreError> {
         let store = &self.backend.store;
         let mut found = HashMap::new();
+        let (mut places, mut given) = (Vec::new(), Vec::new());
         for (index, item) in items.iter().enumerate() {
             let Some(contact) = &item.contact else { continue };
             if known.contains_key(&item.id) {
                 continue;
             }
-            let resolved = match contact.id {
-                Some(id) => store.contact(id).await?,
-                None => Some(store.resolve_contact(contact, self.backend.clock.now()).await?),
-            };
-            if let Some(resolved) = resolved {
-                found.insert(index, resolved);
+            if let Some(id) = contact.id {
+                found.extend(store.contact(id).await?.map(|contact| (index, contact)));
+            } else {
+                places.push(index);
+                given.push(contact.clone());
             }
+        }
+        if !given.is_empty() {
+            let resolved = store.resolve_contacts(&given, self.backend.clock.now()).await?;
+            found.extend(places.into_iter().zip(resolved));
         }
         Ok(found)
     }
-
-    /// Announces all of it, however long the broker takes: what is decided
-    /// has to come out, and giving the deliveries back in the meantime would
-    /// count as their failure.
-    async fn announce(
-        &self,
-        announcements: Vec<Announcement<'_>>,
-        stop: &CancellationToken,
-    ) -> Result<(), Unfinished> {
-        let channel = self.partition.channel;
-        let app_id = self.backend.members.id();
-        loop {
-            let all = announcements.iter().map(|announcement| {
-                self.backend.broker.announce(channel, announcement.message(channel, app_id))
-            });
-            let Err(error) = try_join_all(all).await else { return Ok(()) };
-            tracing::warn!(partition = %self.partition, %error, "not announced");
-            tokio::select! {
-                () = stop.cancelled() => return Err(error.into()),
-                () = tokio::time::sleep(RETRY_AFTER) => {}
-            }
-        }
-    }
-
-    /// A reply that doesn't arrive is asked for again by its client.
-    async fn reply(&self, item: &Item, outcome: Option<&Outcome>) {
-        let (Some(member), Some(outcome)) = (&item.reply_to, outcome) else { return };
-        let Ok(body) = serde_json::to_vec(outcome) else { return };
-        let message = Message {
-            id: item.id.to_string(),
-            kind: "reply".into(),
-            app_id: self.backend.members.id().to_owned(),
-            at: self.backend.clock.now(),
-            headers: BTreeMap::new(),
-            reply_to: None,
-            body: Bytes::from(body),
-        };
-        if let Err(error) = self.backend.broker.reply(member, message).await {
-            tracing::warn!(%error, "reply not sent");
-        }
-    }
 }
 
-/// An event on its way out.
-struct Announcement<'a> {
-    offset: u64,
-    id: String,
-    kind: String,
-    cause: Uuid,
-    interaction: Option<InteractionId>,
-    distribution: &'a Distribution,
-    body: Bytes,
-    at: domain::Timestamp,
-}
-
-impl<'a> Announcement<'a> {
-    fn of(event: &'a NewEvent, offset: u64) -> Self {
-        Self {
-            offset,
-            id: event.id.to_string(),
-            kind: event.kind.to_owned(),
-            cause: event.cause,
-            interaction: event.interaction.map(|(id, _)| id),
-            distribution: &event.distribution,
-            body: Bytes::from(event.body.clone()),
-            at: event.at,
+fn gather(first: Delivery, consumer: &mut dyn Consumer) -> Vec<Delivery> {
+    let mut batch = vec![first];
+    while batch.len() < BATCH_MAX {
+        match consumer.try_recv() {
+            Some(delivery) => batch.push(delivery),
+            None => break,
         }
     }
+    batch
+}
 
-    fn message(&self, channel: Channel, app_id: &str) -> Message {
-        let key = self.interaction.map_or_else(|| self.id.clone(), |id| id.to_string());
-        let distribution = serde_json::to_string(self.distribution).unwrap_or_default();
-        Message {
-            headers: BTreeMap::from([
-                (names::X_CHANNEL.to_owned(), channel.to_string()),
-                (names::X_KEY.to_owned(), key),
-                (names::X_OFFSET.to_owned(), self.offset.to_string()),
-                (names::X_CAUSE.to_owned(), self.cause.to_string()),
-                (names::X_DISTRIBUTION.to_owned(), distribution),
-            ]),
-            id: self.id.clone(),
-            kind: self.kind.clone(),
-            app_id: app_id.to_owned(),
-            at: self.at,
-            reply_to: None,
-            body: self.body.clone(),
-        }
+/// The deadline of an interaction, as something to decide.
+fn overdue(due: &Due) -> Item {
+    Item {
+        id: Uuid::now_v7(),
+        target: Some(due.interaction_id),
+        command: Command::Due,
+        integration: String::new(),
+        contact: None,
+        trace: None,
+        deadline: None,
+        reply_to: None,
     }
 }

@@ -16,6 +16,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 use uuid::Uuid;
 
+use super::group::Committer;
 use super::sql::{Columns, Sql};
 use super::{
     AgentRecord, Commit, Due, Integration, JournalRow, ListQuery, Receipt, Store, StoreError,
@@ -58,6 +59,7 @@ pub(super) struct Database {
     pub(super) write: AnyPool,
     pub(super) read: AnyPool,
     pub(super) postgres: bool,
+    committer: Committer,
     epoch: String,
 }
 
@@ -97,7 +99,8 @@ impl Database {
         migrator().run(&write).await.map_err(|error| named(migration_failed(error)))?;
         drop(turn);
         let epoch = epoch(&write).await.map_err(named)?;
-        Ok(Self { write, read, postgres, epoch })
+        let committer = Committer::start(write.clone());
+        Ok(Self { write, read, postgres, committer, epoch })
     }
 }
 
@@ -222,7 +225,7 @@ impl Store for Database {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Vec<u64>, StoreError> {
-        self.write_commit(commit).await
+        self.committer.commit(commit).await
     }
 
     async fn outbox(
@@ -267,12 +270,12 @@ impl Store for Database {
         self.read_detail(id, viewer).await
     }
 
-    async fn resolve_contact(
+    async fn resolve_contacts(
         &self,
-        contact: &Contact,
+        contacts: &[Contact],
         now: Timestamp,
-    ) -> Result<Contact, StoreError> {
-        self.find_or_add_contact(contact, now).await
+    ) -> Result<Vec<Contact>, StoreError> {
+        self.find_or_add_contacts(contacts, now).await
     }
 
     async fn contact(&self, id: ContactId) -> Result<Option<Contact>, StoreError> {

@@ -11,6 +11,7 @@
 
 mod commit;
 mod database;
+mod group;
 mod journeys;
 mod people;
 mod read;
@@ -31,7 +32,7 @@ use uuid::Uuid;
 pub use database::{Config, open};
 
 /// What went wrong, by what the caller would do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Somebody else has decided in the meantime: load again, decide again.
     #[error("stale: decided elsewhere in the meantime")]
@@ -269,13 +270,13 @@ pub trait Store: Send + Sync + 'static {
         viewer: &Login,
     ) -> Result<Option<InteractionDetail>, StoreError>;
 
-    /// The contact that this one is: found by address, else by number, else
+    /// The contact that each of these is: found by address, else by number, else
     /// new. What is known already is kept; what is new is added.
-    async fn resolve_contact(
+    async fn resolve_contacts(
         &self,
-        contact: &Contact,
+        contacts: &[Contact],
         now: Timestamp,
-    ) -> Result<Contact, StoreError>;
+    ) -> Result<Vec<Contact>, StoreError>;
     /// A contact.
     async fn contact(&self, id: ContactId) -> Result<Option<Contact>, StoreError>;
 

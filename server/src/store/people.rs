@@ -11,6 +11,8 @@ use super::{AgentRecord, Integration, StoreError};
 
 /// How often a contact that somebody else adds at the same time is looked for.
 const CONTACT_ATTEMPTS: u32 = 4;
+/// How many are looked for in one statement.
+const CONTACTS_AT_ONCE: usize = 100;
 
 fn hex(hash: [u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -36,6 +38,18 @@ fn contact_of(row: &AnyRow) -> Result<Contact, StoreError> {
     })
 }
 
+/// Addresses are the same whatever their case.
+fn email_key(contact: &Contact) -> Option<String> {
+    contact.email.as_deref().map(|email| email.trim().to_lowercase())
+}
+
+/// Which of those that are known `given` is: by address, else by number.
+fn among<'a>(known: &'a [Contact], given: &Contact) -> Option<&'a Contact> {
+    let (email, phone) = (email_key(given), given.phone.as_ref());
+    let by_email = known.iter().find(|one| email.is_some() && email_key(one) == email);
+    by_email.or_else(|| known.iter().find(|one| phone.is_some() && one.phone.as_ref() == phone))
+}
+
 const CONTACT_COLUMNS: &str = "SELECT id, name, email, phone FROM contacts WHERE ";
 
 impl Database {
@@ -44,36 +58,56 @@ impl Database {
         sql.one_in(&self.read).await?.as_ref().map(contact_of).transpose()
     }
 
-    async fn look_for_contact(
+    /// Looks for all of them together; only what is new, or brings something
+    /// new, is seen to one by one.
+    pub(super) async fn find_or_add_contacts(
         &self,
-        email_key: Option<&str>,
-        phone: Option<&str>,
-    ) -> Result<Option<Contact>, StoreError> {
-        for (column, value) in [("email_key = ", email_key), ("phone = ", phone)] {
-            if let Some(value) = value {
-                let sql = Sql::new(CONTACT_COLUMNS).and(column).arg(value);
-                if let Some(row) = sql.one_in(&self.read).await? {
-                    return contact_of(&row).map(Some);
+        given: &[Contact],
+        now: Timestamp,
+    ) -> Result<Vec<Contact>, StoreError> {
+        let emails = given.iter().filter_map(email_key);
+        let phones = given.iter().filter_map(|contact| contact.phone.clone());
+        let known = self.look_for_contacts(emails, phones).await?;
+        let mut found = Vec::with_capacity(given.len());
+        for contact in given {
+            found.push(match among(&known, contact) {
+                Some(there) => self.add_to_contact(there.clone(), contact).await?,
+                None => self.find_or_add_contact(contact, now).await?,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Those with one of these addresses or numbers.
+    async fn look_for_contacts(
+        &self,
+        emails: impl Iterator<Item = String>,
+        phones: impl Iterator<Item = String>,
+    ) -> Result<Vec<Contact>, StoreError> {
+        let mut found = Vec::new();
+        let columns = [("email_key IN ", emails.collect()), ("phone IN ", phones.collect())];
+        for (column, mut values) in columns {
+            let values: &mut Vec<String> = &mut values;
+            values.sort_unstable();
+            values.dedup();
+            for some in values.chunks(CONTACTS_AT_ONCE) {
+                let sql = Sql::new(CONTACT_COLUMNS).and(column).list(some.iter().cloned());
+                let rows = sql.all_in(&self.read).await?;
+                for row in &rows {
+                    found.push(contact_of(row)?);
                 }
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
-    pub(super) async fn find_or_add_contact(
+    async fn find_or_add_contact(
         &self,
         given: &Contact,
         now: Timestamp,
     ) -> Result<Contact, StoreError> {
-        if let Some(id) = given.id {
-            return Ok(self.read_contact(id).await?.unwrap_or_else(|| given.clone()));
-        }
-        let email_key = given.email.as_deref().map(|email| email.trim().to_lowercase());
+        let email_key = email_key(given);
         for _ in 0..CONTACT_ATTEMPTS {
-            let known = self.look_for_contact(email_key.as_deref(), given.phone.as_deref()).await?;
-            if let Some(known) = known {
-                return self.add_to_contact(known, given, email_key).await;
-            }
             let id = ContactId(Uuid::now_v7());
             let written = Sql::new(
                 "INSERT INTO contacts (id, name, email, email_key, phone, created_at) VALUES ",
@@ -92,17 +126,19 @@ impl Database {
             if written == 1 {
                 return Ok(Contact { id: Some(id), ..given.clone() });
             }
+            // Somebody was quicker.
+            let known = self
+                .look_for_contacts(email_key.clone().into_iter(), given.phone.clone().into_iter())
+                .await?;
+            if let Some(known) = among(&known, given) {
+                return self.add_to_contact(known.clone(), given).await;
+            }
         }
         Err(StoreError::Unavailable("a contact changes too quickly".to_owned()))
     }
 
     /// Adds what wasn't known; an address or number that is somebody else's stays theirs.
-    async fn add_to_contact(
-        &self,
-        known: Contact,
-        given: &Contact,
-        email_key: Option<String>,
-    ) -> Result<Contact, StoreError> {
+    async fn add_to_contact(&self, known: Contact, given: &Contact) -> Result<Contact, StoreError> {
         let merged = Contact {
             id: known.id,
             name: known.name.clone().or_else(|| given.name.clone()),
@@ -110,14 +146,12 @@ impl Database {
             phone: known.phone.clone().or_else(|| given.phone.clone()),
         };
         let Some(id) = known.id.filter(|_| merged != known) else { return Ok(known) };
-        let email_key =
-            merged.email.as_deref().map(|email| email.trim().to_lowercase()).or(email_key);
         let update = Sql::new("UPDATE contacts SET name = ")
             .arg(merged.name.clone())
             .and(", email = ")
             .arg(merged.email.clone())
             .and(", email_key = ")
-            .arg(email_key)
+            .arg(email_key(&merged))
             .and(", phone = ")
             .arg(merged.phone.clone())
             .and(" WHERE id = ")

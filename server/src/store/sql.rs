@@ -15,6 +15,15 @@ pub(super) enum Arg {
     MaybeInt(Option<i64>),
 }
 
+impl Arg {
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 impl From<&str> for Arg {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
@@ -100,8 +109,11 @@ impl Sql {
     }
 
     /// Adds `(a, b), (c, d)`.
-    pub(super) fn rows<const N: usize>(mut self, rows: &[[Arg; N]]) -> Self {
-        for (index, row) in rows.iter().enumerate() {
+    pub(super) fn rows<'a, const N: usize>(
+        mut self,
+        rows: impl IntoIterator<Item = &'a [Arg; N]>,
+    ) -> Self {
+        for (index, row) in rows.into_iter().enumerate() {
             if index > 0 {
                 self.text.push_str(", ");
             }

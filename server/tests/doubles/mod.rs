@@ -255,7 +255,11 @@ impl Store for FakeStore {
     ) -> Result<Option<InteractionDetail>, StoreError> {
         not()
     }
-    async fn resolve_contact(&self, _: &Contact, _: Timestamp) -> Result<Contact, StoreError> {
+    async fn resolve_contacts(
+        &self,
+        _: &[Contact],
+        _: Timestamp,
+    ) -> Result<Vec<Contact>, StoreError> {
         not()
     }
     async fn contact(&self, _: ContactId) -> Result<Option<Contact>, StoreError> {

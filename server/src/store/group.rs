@@ -1,0 +1,107 @@
+//! Group commit: batches that wait while one is being written are written
+//! together, in one transaction.
+//!
+//! Each partition's worker commits its own batches; what they cost is the
+//! transaction, hardly the rows in it. One that can't be written must not keep
+//! the others from being written: then each gets a transaction of its own.
+
+use std::collections::HashSet;
+
+use sqlx::AnyPool;
+use tokio::sync::{mpsc, oneshot};
+
+use super::commit::{self, Rows};
+use super::{Commit, StoreError};
+
+/// How many batches may wait; whoever comes later waits for room.
+const WAITING_MAX: usize = 64;
+/// The most batches in one transaction.
+const TOGETHER_MAX: usize = 32;
+
+type Written = Result<Vec<u64>, StoreError>;
+
+struct Job {
+    rows: Rows,
+    done: oneshot::Sender<Written>,
+}
+
+impl Job {
+    fn answer(self, written: Written) {
+        // Whoever asked may have gone; the work is done all the same.
+        let _ = self.done.send(written);
+    }
+}
+
+/// Gives batches to the task that writes them.
+pub(super) struct Committer(mpsc::Sender<Job>);
+
+impl Committer {
+    pub(super) fn start(pool: AnyPool) -> Self {
+        let (sender, jobs) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(run(pool, jobs));
+        Self(sender)
+    }
+
+    /// Returns when the batch is durable, with its offsets.
+    pub(super) async fn commit(&self, commit: &Commit) -> Written {
+        let (done, answer) = oneshot::channel();
+        let closed = || StoreError::Unavailable("closed".to_owned());
+        let job = Job { rows: Rows::encode(commit)?, done };
+        self.0.send(job).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+async fn run(pool: AnyPool, mut jobs: mpsc::Receiver<Job>) {
+    let mut waiting = Vec::new();
+    loop {
+        if waiting.is_empty() && jobs.recv_many(&mut waiting, TOGETHER_MAX).await == 0 {
+            return;
+        }
+        let (together, rest) = disjoint(std::mem::take(&mut waiting));
+        waiting = rest;
+        write(&pool, together).await;
+    }
+}
+
+/// Those that touch nothing twice, and the rest.
+fn disjoint(jobs: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
+    let mut touched = HashSet::new();
+    jobs.into_iter().partition(|job| {
+        let free = job.rows.keys().all(|key| !touched.contains(key));
+        if free {
+            touched.extend(job.rows.keys().map(str::to_owned));
+        }
+        free
+    })
+}
+
+async fn write(pool: &AnyPool, jobs: Vec<Job>) {
+    let all: Vec<&Rows> = jobs.iter().map(|job| &job.rows).collect();
+    match commit::write(pool, &all).await {
+        Ok(offsets) => {
+            for (job, offsets) in jobs.into_iter().zip(offsets) {
+                job.answer(Ok(offsets));
+            }
+        }
+        Err(error) if jobs.len() > 1 => apart(pool, jobs, &error).await,
+        Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error.clone()))),
+    }
+}
+
+/// One by one. If the store is away, the first tells for all.
+async fn apart(pool: &AnyPool, jobs: Vec<Job>, error: &StoreError) {
+    let mut away = matches!(error, StoreError::Unavailable(_));
+    let mut jobs = jobs.into_iter();
+    while let Some(job) = jobs.next() {
+        let written = commit::write(pool, &[&job.rows]).await;
+        let written = written.map(|offsets| offsets.into_iter().next().unwrap_or_default());
+        if let (true, Err(error @ StoreError::Unavailable(_))) = (away, &written) {
+            let error = error.clone();
+            job.answer(written);
+            return jobs.for_each(|job| job.answer(Err(error.clone())));
+        }
+        away = false;
+        job.answer(written);
+    }
+}
