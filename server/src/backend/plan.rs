@@ -152,6 +152,7 @@ impl<'a> Plan<'a> {
             id: EventId(Uuid::now_v7()),
             cause: item.id,
             at: self.now,
+            occurred_at: item.command.occurred_at(),
             interaction_id: item.target,
             version,
             trace: item.trace.clone(),
