@@ -253,6 +253,15 @@ pub(crate) fn widened(current: &Distribution, event: &Event) -> Option<Distribut
 }
 
 impl Command {
+    /// When it happened, if whoever sent it said so.
+    #[must_use]
+    pub fn occurred_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::External { routed, .. } => routed.at,
+            Self::Agent { .. } | Self::Due => None,
+        }
+    }
+
     /// Who sees the interaction after `event`, if that is said now: on the
     /// first event, and when somebody new is given it.
     #[must_use]

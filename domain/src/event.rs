@@ -58,6 +58,9 @@ pub struct Recorded {
     pub cause: Uuid,
     /// When it was decided.
     pub at: Timestamp,
+    /// When it happened, if the sender said so: the `at` of its event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
     /// The interaction that it belongs to; none for a notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interaction_id: Option<InteractionId>,

@@ -213,6 +213,7 @@ fn ask(
     for event in events {
         let version = state.as_ref().map_or(0, |state| state.version) + 1;
         let recorded = Recorded {
+            occurred_at: None,
             id: EventId(Uuid::from_u128(u128::from(version))),
             cause: Uuid::nil(),
             at: now,

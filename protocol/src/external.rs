@@ -1,6 +1,6 @@
 //! Decodes the events of the external API; docs/PROTOCOL.md has their table.
 
-use domain::{Channel, Distribution, ExternalEvent, NoticeLevel, Routed};
+use domain::{Channel, Distribution, ExternalEvent, NoticeLevel, Routed, TicketStatus};
 use serde_json::Value;
 
 use crate::fields::Fields;
@@ -96,7 +96,12 @@ fn decode_event(
         "call.held" => Some(ExternalEvent::CallHeld { call: fields.name("call") }),
         "call.resumed" => Some(ExternalEvent::CallResumed { call: fields.name("call") }),
         "call.transferred" => {
-            let (queue, agent) = target(fields);
+            let (queue, agent) = if fields.has("queue") || fields.has("agent") {
+                target(fields)
+            } else {
+                // Back to where it waited.
+                (None, None)
+            };
             Some(ExternalEvent::CallTransferred { call: fields.name("call"), queue, agent })
         }
         "call.ended" => {
@@ -150,7 +155,7 @@ fn decode_event(
             }
             Some(ExternalEvent::TicketUpdated {
                 ticket: fields.name("ticket"),
-                status: fields.optional("status"),
+                status: status(fields),
                 priority: fields.optional("priority"),
                 subject: fields.optional_text("subject", SUBJECT_CHARS_MAX),
                 tags: fields.optional_list("tags"),
@@ -162,6 +167,16 @@ fn decode_event(
             level: fields.optional("level").unwrap_or(NoticeLevel::Info),
         }),
     })
+}
+
+/// A ticket's status; one that is snoozed needs a time, which no event has.
+fn status(fields: &mut Fields<'_>) -> Option<TicketStatus> {
+    let status = fields.optional("status");
+    if status == Some(TicketStatus::Snoozed) {
+        fields.wrong("status", "an agent snoozes a ticket, until a time; give another status");
+        return None;
+    }
+    status
 }
 
 /// A queue or an agent: exactly one of the two.
@@ -194,6 +209,7 @@ mod tests {
             (Channel::Voice, json!({"type":"call.held","call":"1"})),
             (Channel::Voice, json!({"type":"call.resumed","call":"1"})),
             (Channel::Voice, json!({"type":"call.transferred","call":"1","queue":"sales"})),
+            (Channel::Voice, json!({"type":"call.transferred","call":"1"})),
             (Channel::Voice, json!({"type":"call.ended","call":"1","reason":"completed"})),
             (Channel::Chat, json!({"type":"chat.started","chat":"1","contact":{}})),
             (Channel::Chat, json!({"type":"chat.message","chat":"1","text":"hi"})),
@@ -241,6 +257,27 @@ mod tests {
         assert_eq!(pointers(Channel::Voice, &json!({})), ["/type"]);
         assert_eq!(pointers(Channel::Voice, &json!([])), [""]);
         assert_eq!(pointers(Channel::Voice, &json!({"type": 7}))[0], "/type");
+    }
+
+    #[test]
+    fn a_transfer_names_one_target_or_none_and_no_event_snoozes() {
+        let both = json!({"type":"call.transferred","call":"1","queue":"a","agent":"ana"});
+        assert_eq!(pointers(Channel::Voice, &both), ["/queue"]);
+        let snoozed = json!({"type":"ticket.updated","ticket":"1","status":"snoozed"});
+        assert_eq!(pointers(Channel::Tickets, &snoozed), ["/status"]);
+    }
+
+    #[test]
+    fn what_was_left_empty_is_absent() {
+        let empty = json!({"type":"chat.started","chat":"1","queue":"","text":"","at":"",
+            "contact":{"name":"Ines","email":"","phone":""}});
+        let same = json!({"type":"chat.started","chat":"1","contact":{"name":"Ines"}});
+        let read = |body| decode_external(Channel::Chat, body).expect("understood");
+        assert_eq!(read(&empty), read(&same));
+        let body = json!({"type":"call.answered","call":"","agent":""});
+        assert_eq!(pointers(Channel::Voice, &body), ["/call", "/agent"]);
+        let body = json!({"type":"ticket.updated","ticket":"1","subject":""});
+        assert_eq!(pointers(Channel::Tickets, &body), ["/status"]);
     }
 
     #[test]

@@ -36,9 +36,10 @@ impl<'a> Fields<'a> {
             .push(FieldError { pointer: format!("{}/{name}", self.at), detail: detail.into() });
     }
 
-    /// The field, with `null` as absent.
+    /// The field, with `null` and `""` as absent: forms send what was left
+    /// empty as the one or the other.
     fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
+        self.map.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -47,10 +48,6 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn optional_text(&mut self, name: &str, chars_max: usize) -> Option<String> {
         match self.get(name)? {
-            Value::String(text) if text.is_empty() => {
-                self.wrong(name, "must not be empty");
-                None
-            }
             Value::String(text) if text.chars().count() > chars_max => {
                 self.wrong(name, format!("must have at most {chars_max} characters"));
                 None

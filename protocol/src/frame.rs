@@ -6,7 +6,7 @@ use domain::{
     Channel, CommandId, InteractionId, Login, Presence, Recorded, Refusal, RefusalCode, Role,
     SessionId, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -85,6 +85,15 @@ fn yes() -> bool {
     true
 }
 
+/// `null` is what is said by leaving the field out.
+fn null_is_none<'de, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 /// From a client to an aggregator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -98,7 +107,11 @@ pub enum ClientFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         channels: Option<Vec<Channel>>,
         /// The last place that the client has, for each channel.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(
+            default,
+            deserialize_with = "null_is_none",
+            skip_serializing_if = "BTreeMap::is_empty"
+        )]
         resume: BTreeMap<Channel, Cursor>,
         /// A name for logs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +134,7 @@ pub enum ClientFrame {
         /// Cumulative.
         offset: u64,
         /// How far it got.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "null_is_none")]
         stage: AckStage,
     },
     /// Fire and forget.
@@ -142,7 +155,11 @@ pub enum ClientFrame {
     /// Answers a ping.
     Pong {
         /// The last offset that the client has, for each channel.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(
+            default,
+            deserialize_with = "null_is_none",
+            skip_serializing_if = "BTreeMap::is_empty"
+        )]
         positions: BTreeMap<Channel, u64>,
     },
 }
@@ -287,6 +304,7 @@ mod tests {
             interaction_id: None,
             version: None,
             trace: None,
+            occurred_at: None,
             integration: None,
             distribution: None,
             event: Event::Notice { text: "a \"b\"".into(), level: NoticeLevel::Info },
@@ -298,6 +316,24 @@ mod tests {
             ServerFrame::Event { channel: Channel::Chat, offset: 7, event: Box::new(recorded) };
         assert_eq!(read, expected);
         assert_eq!(serde_json::to_string(&expected).expect("json"), frame);
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        for (given, same) in [
+            (
+                r#"{"type":"hello","token":null,"channels":null,"resume":null,"client":null}"#,
+                r#"{"type":"hello"}"#,
+            ),
+            (r#"{"type":"pong","positions":null}"#, r#"{"type":"pong"}"#),
+            (
+                r#"{"type":"ack","channel":"chat","offset":1,"stage":null}"#,
+                r#"{"type":"ack","channel":"chat","offset":1}"#,
+            ),
+        ] {
+            let read = |text| serde_json::from_str::<ClientFrame>(text).expect("a frame");
+            assert_eq!(read(given), read(same), "{given}");
+        }
     }
 
     #[test]

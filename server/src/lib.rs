@@ -16,4 +16,5 @@ pub mod receipts;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+mod trace;
 pub mod web;

@@ -112,7 +112,7 @@ pub struct Members {
     own: Arc<Mutex<Heartbeat>>,
     roster: watch::Receiver<Roster>,
     heard: watch::Receiver<bool>,
-    signals: broadcast::Sender<SignalTo>,
+    signals: broadcast::Sender<(Option<Channel>, SignalTo)>,
     broker: Arc<dyn Broker>,
     clock: Clock,
     joined: Instant,
@@ -180,9 +180,10 @@ impl Members {
         self.heard.clone()
     }
 
-    /// Signals from everywhere, this member's own included.
+    /// Signals from everywhere, this member's own included, each with the
+    /// channel that it belongs to, if it does.
     #[must_use]
-    pub fn signals(&self) -> broadcast::Receiver<SignalTo> {
+    pub fn signals(&self) -> broadcast::Receiver<(Option<Channel>, SignalTo)> {
         self.signals.subscribe()
     }
 
@@ -199,11 +200,21 @@ impl Members {
 
     /// Passes a signal on to every aggregator. It is lost if the broker is gone.
     pub async fn signal(&self, signal: &SignalTo) {
+        self.pass_on(signal, BTreeMap::new()).await;
+    }
+
+    /// As [`Members::signal`], to those only who listen to `channel`.
+    pub async fn signal_in(&self, channel: Channel, signal: &SignalTo) {
+        let headers = BTreeMap::from([(names::X_CHANNEL.to_owned(), channel.to_string())]);
+        self.pass_on(signal, headers).await;
+    }
+
+    async fn pass_on(&self, signal: &SignalTo, mut headers: BTreeMap<String, String>) {
         let Ok(body) = serde_json::to_vec(&serde_json::json!({ "signal": signal.signal })) else {
             return;
         };
         let Ok(distribution) = serde_json::to_string(&signal.distribution) else { return };
-        let headers = BTreeMap::from([(names::X_DISTRIBUTION.to_owned(), distribution)]);
+        headers.insert(names::X_DISTRIBUTION.to_owned(), distribution);
         self.broadcast(SIGNAL_KIND, headers, body).await;
     }
 
@@ -317,8 +328,9 @@ impl Members {
                     .header(names::X_DISTRIBUTION)
                     .and_then(|json| serde_json::from_str(json).ok())
                     .unwrap_or_default();
+                let channel = message.header(names::X_CHANNEL).and_then(|name| name.parse().ok());
                 // Nobody listens in a role without clients.
-                let _ = self.signals.send(SignalTo { signal, distribution });
+                let _ = self.signals.send((channel, SignalTo { signal, distribution }));
             }
             _ => {}
         }

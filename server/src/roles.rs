@@ -92,7 +92,11 @@ impl Listeners {
             let public = settings.web.public_url.as_deref().unwrap_or(&own).trim_end_matches('/');
             urls.web = Some(public.to_owned());
             if roles.aggregates() {
-                urls.all = Some(format!("{}/ws", public.replacen("http", "ws", 1)));
+                let all = format!("{}/ws", public.replacen("http", "ws", 1));
+                for channel in Channel::ALL {
+                    urls.channels.insert(*channel, format!("{all}/{channel}"));
+                }
+                urls.all = Some(all);
             }
         }
         for (channel, listener) in &self.channels {
@@ -110,7 +114,7 @@ impl Listeners {
             };
             let base = format!("ws://{host}:{}", address.port());
             urls.all.get_or_insert_with(|| format!("{base}/ws/all"));
-            urls.channels.insert(*channel, format!("{base}/"));
+            urls.channels.entry(*channel).or_insert_with(|| format!("{base}/"));
         }
         Ok(urls)
     }

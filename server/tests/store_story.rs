@@ -110,6 +110,7 @@ fn next(
 ) -> Made {
     let from_version = state.as_ref().map_or(0, |state| state.version);
     let recorded = Recorded {
+        occurred_at: None,
         id: EventId(Uuid::now_v7()),
         cause: Uuid::now_v7(),
         at,

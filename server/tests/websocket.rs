@@ -196,7 +196,7 @@ async fn whoever_breaks_the_rules_gets_the_pages_code_and_costs_the_others_nothi
         (json!({ "type": "pong" }).to_string(), 4505),
         (json!({ "type": "hello" }).to_string(), 4501),
         (json!({ "type": "hello", "token": "wt_nobody" }).to_string(), 4501),
-        (format!("{{\"type\":\"pong\",\"x\":\"{}\"}}", "x".repeat(64 * 1024)), 4504),
+        (format!("{{\"type\":\"pong\",\"x\":\"{}\"}}", "x".repeat(65_537 - 22)), 4504),
         ("x".repeat(3 * 1024 * 1024), 4504),
     ] {
         let mut client = desk.open("/ws").await;

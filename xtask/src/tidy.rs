@@ -18,6 +18,7 @@ const LEAVES: &[&str] = &[
     "receipts",
     "shutdown",
     "telemetry",
+    "trace",
 ];
 const FLOOR: &[&str] = &["broker", "store"];
 const ROOMS: &[&str] = &["aggregator", "backend", "external_api", "web"];

@@ -38,6 +38,7 @@ fn event(offset: u64) -> ServerFrame {
         channel: Channel::Chat,
         offset,
         event: Box::new(Recorded {
+            occurred_at: None,
             id: EventId(Uuid::from_u128(offset.into())),
             cause: Uuid::nil(),
             at: Timestamp::from_millis(0),

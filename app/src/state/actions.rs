@@ -250,6 +250,7 @@ mod tests {
                 apply(
                     state,
                     &Recorded {
+                        occurred_at: None,
                         id: EventId(Uuid::nil()),
                         cause: Uuid::nil(),
                         at: Timestamp::from_millis(0),
@@ -286,6 +287,7 @@ mod tests {
                 apply(
                     state,
                     &Recorded {
+                        occurred_at: None,
                         id: EventId(Uuid::nil()),
                         cause: Uuid::nil(),
                         at: Timestamp::from_millis(0),

@@ -163,6 +163,7 @@ mod tests {
             by: None,
         };
         let recorded = Recorded {
+            occurred_at: None,
             id: EventId(Uuid::nil()),
             cause: Uuid::nil(),
             at: Timestamp::from_millis(at),

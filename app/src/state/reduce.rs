@@ -241,6 +241,7 @@ mod tests {
 
     fn recorded(name: &str, version: u64, event: Event) -> Recorded {
         Recorded {
+            occurred_at: None,
             id: EventId(Uuid::from_u128(u128::from(version))),
             cause: Uuid::from_u128(1_000 + u128::from(version)),
             at: Timestamp::from_millis(i64::try_from(version).expect("small") * 1_000),

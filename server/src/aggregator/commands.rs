@@ -15,6 +15,7 @@ use super::Aggregator;
 use super::hub::Place;
 use super::outbox::{Outbox, Outgoing};
 use crate::broker::{Message, Partition};
+use crate::trace;
 
 /// How many commands may wait for their replies, all clients together.
 const PENDING_MAX: usize = 100_000;
@@ -31,9 +32,25 @@ struct Waiting {
     since: Instant,
 }
 
+impl Waiting {
+    fn is(&self, outbox: &Arc<Outbox>) -> bool {
+        std::ptr::eq(self.outbox.as_ptr(), Arc::as_ptr(outbox))
+    }
+}
+
+/// What became of a wish to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// It waits from now on.
+    Begun,
+    /// It waits since an earlier time the command came, and gets one reply.
+    Already,
+    /// Too many wait.
+    Full,
+}
+
 impl Pending {
-    /// False if too many wait already.
-    fn wait(&self, id: CommandId, outbox: &Arc<Outbox>) -> bool {
+    fn wait(&self, id: CommandId, outbox: &Arc<Outbox>) -> Wait {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() >= PENDING_MAX {
             pending.retain(|_, waiting| {
@@ -44,12 +61,27 @@ impl Pending {
             });
         }
         if pending.len() >= PENDING_MAX {
-            return false;
+            return Wait::Full;
         }
         let waiting = pending.entry(id).or_default();
         waiting.retain(|one| one.outbox.strong_count() > 0);
+        if let Some(known) = waiting.iter_mut().find(|one| one.is(outbox)) {
+            known.since = Instant::now();
+            return Wait::Already;
+        }
         waiting.push(Waiting { outbox: Arc::downgrade(outbox), since: Instant::now() });
-        true
+        Wait::Begun
+    }
+
+    /// This one waits no longer; the others do.
+    fn forget(&self, id: CommandId, outbox: &Arc<Outbox>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = pending.get_mut(&id) {
+            waiting.retain(|one| !one.is(outbox));
+            if waiting.is_empty() {
+                pending.remove(&id);
+            }
+        }
     }
 
     fn take(&self, id: CommandId) -> Vec<Arc<Outbox>> {
@@ -72,7 +104,6 @@ impl Aggregator {
     pub(super) async fn command(&self, given: Given, principal: &Principal, outbox: &Arc<Outbox>) {
         let id = given.id;
         if let Err(error) = self.publish(given, principal, outbox).await {
-            self.pending.take(id);
             reply(outbox, id, Outcome::Error(error));
         }
     }
@@ -94,13 +125,15 @@ impl Aggregator {
                 }
             })?;
         let (channel, key) = self.route(&command, given.id, principal).await?;
-        if !self.pending.wait(given.id, outbox) {
+        let wait = self.pending.wait(given.id, outbox);
+        if wait == Wait::Full {
             return Err(temporary("busy", "too many commands wait for their replies"));
         }
         let mut headers = BTreeMap::from([
             (names::X_CHANNEL.to_owned(), channel.to_string()),
             (names::X_KEY.to_owned(), key.clone()),
             (names::X_PRINCIPAL.to_owned(), serde_json::to_string(principal).unwrap_or_default()),
+            (names::TRACEPARENT.to_owned(), trace::begin()),
         ]);
         if let Some(version) = expect_version {
             headers.insert(names::X_EXPECT_VERSION.to_owned(), version.to_string());
@@ -122,6 +155,9 @@ impl Aggregator {
         let index = partition_of(&key, self.broker.config().partitions);
         self.broker.publish(Partition { channel, index }, message).await.map_err(|error| {
             tracing::warn!(%error, "command not published");
+            if wait == Wait::Begun {
+                self.pending.forget(given.id, outbox);
+            }
             temporary("unavailable", "the broker is gone for now; nothing was lost, try again")
         })
     }
@@ -212,5 +248,26 @@ fn unknown() -> ReplyError {
         message: "there is no such interaction".into(),
         temporary: false,
         pointer: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn who_asks_again_waits_once_and_a_failure_takes_back_only_its_own() {
+        let pending = Pending::default();
+        let id = CommandId(Uuid::nil());
+        let outboxes = [(); 2].map(|()| Arc::new(Outbox::new(1_000)));
+        assert_eq!(pending.wait(id, &outboxes[0]), Wait::Begun);
+        assert_eq!(pending.wait(id, &outboxes[0]), Wait::Already);
+        assert_eq!(pending.wait(id, &outboxes[1]), Wait::Begun);
+        pending.forget(id, &outboxes[1]);
+        let told = pending.take(id);
+        assert_eq!(told.len(), 1);
+        assert!(Arc::ptr_eq(&told[0], &outboxes[0]));
+        assert!(pending.take(id).is_empty(), "a second reply finds nobody");
     }
 }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::commands::Given;
 use super::outbox::{Outbox, Outgoing};
+use super::rate::Rate;
 use super::replay::Replay;
 use super::sent::Sent;
 use super::{Aggregator, encode};
@@ -246,32 +247,6 @@ fn refused_by_transport(error: &str) -> End {
     }
 }
 
-/// So many frames a second, and three times that in a burst.
-struct Rate {
-    per_second: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(per_second: u32) -> Self {
-        let per_second = f64::from(per_second.max(1));
-        Self { per_second, tokens: per_second * 3.0, at: Instant::now() }
-    }
-
-    fn allows(&mut self) -> bool {
-        let now = Instant::now();
-        let refill = (now - self.at).as_secs_f64() * self.per_second;
-        self.at = now;
-        self.tokens = (self.tokens + refill).min(self.per_second * 3.0);
-        let allows = self.tokens >= 1.0;
-        if allows {
-            self.tokens -= 1.0;
-        }
-        allows
-    }
-}
-
 struct Connection {
     aggregator: Aggregator,
     id: u64,
@@ -284,6 +259,9 @@ struct Connection {
     sent: Sent,
     unanswered: u32,
     rate: Rate,
+    /// A command that found the lane full. While it waits the client isn't
+    /// heard, and everything else goes on.
+    held: Option<Given>,
 }
 
 impl Connection {
@@ -305,6 +283,7 @@ impl Connection {
             sent: Sent::new(principal.login.clone()),
             unanswered: 0,
             rate: Rate::new(aggregator.config.frames_per_second),
+            held: None,
             principal,
             aggregator,
         }
@@ -341,7 +320,7 @@ impl Connection {
             .await
             .map_err(|_| End::Close(CloseCode::BrokerLost, Some("store unavailable".into())))?;
         let login = self.principal.login.clone();
-        self.aggregator.hub.enter(self.id, &login, &self.outbox);
+        self.aggregator.hub.enter(self.id, &login, self.only(), &self.outbox);
         self.aggregator.count();
         let mut streams = BTreeMap::new();
         let mut replays: Vec<Replay> = Vec::new();
@@ -374,12 +353,16 @@ impl Connection {
         Ok(())
     }
 
-    fn peers(&self) -> Vec<String> {
-        let one = match self.carries[..] {
+    /// The one channel that the socket carries, if it is one.
+    fn only(&self) -> Option<Channel> {
+        match self.carries[..] {
             [channel] => Some(channel),
             _ => None,
-        };
-        self.aggregator.members.roster().borrow().aggregators(one)
+        }
+    }
+
+    fn peers(&self) -> Vec<String> {
+        self.aggregator.members.roster().borrow().aggregators(self.only())
     }
 
     async fn talk<S, E>(&mut self, socket: &mut S, commands: mpsc::Sender<Given>) -> End
@@ -398,8 +381,17 @@ impl Connection {
             let step = tokio::select! {
                 code = outbox.shut_with() => Err(code.into()),
                 waiting = outbox.take() => self.write_all(socket, waiting).await,
-                received = socket.next() => match decode(received) {
-                    Ok(Some(frame)) => self.hear(frame, &commands).await,
+                lane = commands.reserve(), if self.held.is_some() => match lane {
+                    Ok(lane) => {
+                        if let Some(given) = self.held.take() {
+                            lane.send(given);
+                        }
+                        Ok(())
+                    }
+                    Err(_) => Err(End::Gone),
+                },
+                received = socket.next(), if self.held.is_none() => match decode(received) {
+                    Ok(Some(frame)) => self.hear(frame).await,
                     Ok(None) => Ok(()),
                     Err(end) => Err(end),
                 },
@@ -446,6 +438,7 @@ impl Connection {
         if let Outgoing::Event(frame) = outgoing {
             let receipt = self.sent.wrote(&frame, self.aggregator.clock.now());
             self.aggregator.receipts.note(receipt);
+            self.rate.sent_event();
         }
         Ok(())
     }
@@ -464,10 +457,15 @@ impl Connection {
     where
         S: Sink<Message> + Unpin,
     {
+        if self.held.is_some() {
+            // Its pongs wait behind its commands, by no fault of its own.
+            self.unanswered = 0;
+        }
         if self.unanswered >= PINGS_UNANSWERED_MAX {
             return Err(CloseCode::NoPong.into());
         }
         self.unanswered += 1;
+        self.rate.sent_ping();
         let blocked = matches!(*self.broker_state.borrow(), BrokerState::Blocked(_));
         let at = self.aggregator.clock.now();
         let frame = ServerFrame::Ping { at, sent: self.sent.counts(), blocked };
@@ -490,12 +488,12 @@ impl Connection {
         }
     }
 
-    async fn hear(
-        &mut self,
-        frame: ClientFrame,
-        commands: &mpsc::Sender<Given>,
-    ) -> Result<(), End> {
-        if !self.rate.allows() {
+    async fn hear(&mut self, frame: ClientFrame) -> Result<(), End> {
+        let allowed = match frame {
+            ClientFrame::Ack { .. } | ClientFrame::Pong { .. } => self.rate.allows_answer(),
+            _ => self.rate.allows(),
+        };
+        if !allowed {
             return Err(CloseCode::RateExceeded.into());
         }
         match frame {
@@ -503,10 +501,7 @@ impl Connection {
                 return Err(End::Close(CloseCode::Malformed, Some("hello comes once".into())));
             }
             ClientFrame::Command { id, command, deadline_ms } => {
-                // A full lane holds up this client's own reading, nobody else's.
-                if commands.send(Given { id, command, deadline_ms }).await.is_err() {
-                    return Err(End::Gone);
-                }
+                self.held = Some(Given { id, command, deadline_ms });
             }
             ClientFrame::Ack { channel, offset, stage } => {
                 for receipt in self.sent.acked(channel, offset, stage, self.aggregator.clock.now())
@@ -537,6 +532,9 @@ impl Connection {
                 ));
             }
             let hub = &self.aggregator.hub;
+            if hub.carries(*channel, self.id) {
+                continue;
+            }
             let offset = hub.subscribe(*channel, self.id, &self.principal.login, &self.outbox);
             self.sent.open(*channel);
             let epoch = self.aggregator.store.epoch().to_owned();
@@ -549,6 +547,10 @@ impl Connection {
 
     /// Passes a signal on under this agent's name, to those who see its interaction.
     async fn signal(&self, signal: Signal) {
+        if *self.broker_state.borrow() != BrokerState::Up {
+            // It would be lost after a wait.
+            return;
+        }
         let agent = Some(self.principal.login.clone());
         let (interaction, signal) = match signal {
             Signal::Typing { interaction_id, .. } => {
@@ -565,7 +567,7 @@ impl Connection {
         {
             self.aggregator
                 .members
-                .signal(&SignalTo { signal, distribution: place.distribution })
+                .signal_in(place.channel, &SignalTo { signal, distribution: place.distribution })
                 .await;
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::Channel;
-use protocol::names;
+use protocol::{CloseCode, names};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -156,6 +156,8 @@ impl Follower {
         });
     }
 
+    /// Reads the journal to its end. What the log brought is in there by
+    /// then, so nothing waits any more afterwards.
     async fn catch_up(&mut self) -> Result<(), StoreError> {
         loop {
             let head = self.aggregator.hub.head(self.channel);
@@ -165,13 +167,31 @@ impl Follower {
                 tracing::debug!(channel = %self.channel, events = rows.len(), "read from the journal");
             }
             for row in rows {
+                if row.offset > self.aggregator.hub.head(self.channel) + 1 {
+                    self.give_up_before(row.offset);
+                }
                 self.aggregator.hub.deliver(Frame::from_journal(self.channel, row));
             }
             self.release();
             if !full {
+                if !self.waiting.is_empty() {
+                    // A log that knows more than its journal is another journal's.
+                    tracing::warn!(channel = %self.channel, events = self.waiting.len(), "not in the journal, dropped");
+                    self.waiting.clear();
+                }
                 return Ok(());
             }
         }
+    }
+
+    /// The journal has a hole before `offset`: goes on behind it. Clients
+    /// can't go on, and come back for a snapshot.
+    fn give_up_before(&self, offset: u64) {
+        let Aggregator { hub, .. } = &self.aggregator;
+        let head = hub.head(self.channel);
+        tracing::warn!(channel = %self.channel, head, offset, "a hole in the journal, clients sent for snapshots");
+        hub.begin(self.channel, offset - 1);
+        hub.shut(self.channel, CloseCode::ContinuityLost);
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Place {
 #[derive(Clone)]
 struct Listener {
     login: Login,
+    /// The one channel that its socket carries, if it is one.
+    only: Option<Channel>,
     outbox: Arc<Outbox>,
 }
 
@@ -152,9 +154,15 @@ impl Hub {
         outbox: &Arc<Outbox>,
     ) -> u64 {
         let mut lane = self.lane(channel);
-        let listener = Listener { login: login.clone(), outbox: outbox.clone() };
+        let only = Some(channel);
+        let listener = Listener { login: login.clone(), only, outbox: outbox.clone() };
         lane.listeners.insert(connection, listener);
         lane.head
+    }
+
+    /// Whether a connection gets a channel's events already.
+    pub(super) fn carries(&self, channel: Channel, connection: u64) -> bool {
+        self.lane(channel).listeners.contains_key(&connection)
     }
 
     pub(super) fn unsubscribe(&self, channel: Channel, connection: u64) {
@@ -182,8 +190,14 @@ impl Hub {
     }
 
     /// Who gets signals, lists of peers and the word to leave.
-    pub(super) fn enter(&self, connection: u64, login: &Login, outbox: &Arc<Outbox>) {
-        let listener = Listener { login: login.clone(), outbox: outbox.clone() };
+    pub(super) fn enter(
+        &self,
+        connection: u64,
+        login: &Login,
+        only: Option<Channel>,
+        outbox: &Arc<Outbox>,
+    ) {
+        let listener = Listener { login: login.clone(), only, outbox: outbox.clone() };
         lock(&self.everyone).insert(connection, listener);
     }
 
@@ -198,20 +212,52 @@ impl Hub {
         lock(&self.everyone).len() as u64
     }
 
-    pub(super) fn signal(&self, to: &SignalTo, text: &Utf8Bytes) {
-        for listener in lock(&self.everyone).values() {
+    /// A signal to those who may see it: of those who listen to `channel`,
+    /// or of all where it belongs to none.
+    pub(super) fn signal(&self, channel: Option<Channel>, to: &SignalTo, text: &Utf8Bytes) {
+        let tell = |listener: &Listener| {
             if to.distribution.includes(&listener.login) {
                 listener.outbox.push(Outgoing::Text(text.clone()));
+            }
+        };
+        match channel {
+            Some(channel) => self.lane(channel).listeners.values().for_each(tell),
+            None => lock(&self.everyone).values().for_each(tell),
+        }
+    }
+
+    /// One frame to every connection; `text` makes it for the one channel
+    /// that the connection's socket carries, or for all.
+    pub(super) fn tell_all(&self, text: impl Fn(Option<Channel>) -> Option<Utf8Bytes>) {
+        for listener in lock(&self.everyone).values() {
+            if let Some(text) = text(listener.only) {
+                listener.outbox.push(Outgoing::Text(text));
             }
         }
     }
 
-    /// One frame to every connection; `text` makes it from the connection's turn.
-    pub(super) fn tell_all(&self, text: impl Fn(usize) -> Option<Utf8Bytes>) {
-        for (turn, listener) in lock(&self.everyone).values().enumerate() {
-            if let Some(text) = text(turn) {
-                listener.outbox.push(Outgoing::Text(text));
-            }
+    /// Who is there.
+    pub(super) fn everyone(&self) -> Vec<u64> {
+        lock(&self.everyone).keys().copied().collect()
+    }
+
+    /// One frame to one connection, if it is there still.
+    pub(super) fn tell(
+        &self,
+        connection: u64,
+        text: impl FnOnce(Option<Channel>) -> Option<Utf8Bytes>,
+    ) {
+        if let Some(listener) = lock(&self.everyone).get(&connection)
+            && let Some(text) = text(listener.only)
+        {
+            listener.outbox.push(Outgoing::Text(text));
+        }
+    }
+
+    /// Ends the connections that listen to a channel.
+    pub(super) fn shut(&self, channel: Channel, code: CloseCode) {
+        for listener in self.lane(channel).listeners.values() {
+            listener.outbox.shut(code);
         }
     }
 

@@ -9,6 +9,7 @@ mod connection;
 mod follow;
 mod hub;
 mod outbox;
+mod rate;
 mod replay;
 mod routes;
 mod sent;
@@ -27,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::members::Members;
+use crate::members::{Members, Roster};
 use crate::receipts::Receipts;
 use crate::store::Store;
 use commands::Pending;
@@ -70,6 +71,10 @@ impl Default for Config {
 const CLOSING: Duration = Duration::from_secs(1);
 /// How many clients may read the journal at once.
 const REPLAYS_MAX: usize = 16;
+/// Clients are told to move in so many batches,
+const BATCHES: usize = 10;
+/// of at least so many.
+const BATCH_MIN: usize = 100;
 
 /// An aggregator. Clones share it.
 #[derive(Clone)]
@@ -161,10 +166,10 @@ impl Aggregator {
             tokio::select! {
                 () = stop.cancelled() => return,
                 signal = signals.recv() => match signal {
-                    Ok(to) => {
+                    Ok((channel, to)) => {
                         let frame = ServerFrame::Signal { signal: to.signal.clone() };
-                        if let Ok(text) = serde_json::to_string(&frame) {
-                            self.hub.signal(&to, &text.into());
+                        if let Some(text) = encode(&frame) {
+                            self.hub.signal(channel, &to, &text);
                         }
                     }
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
@@ -180,21 +185,21 @@ impl Aggregator {
     /// one has lost its broker.
     async fn watch_members(self, stop: CancellationToken) {
         let (mut roster, mut heard) = (self.members.roster(), self.members.heard());
-        let mut known = roster.borrow_and_update().aggregators(None);
+        let mut known = Addresses::of(&roster.borrow_and_update());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = roster.changed() => {
                     if changed.is_err() { return }
-                    let urls = roster.borrow_and_update().aggregators(None);
-                    let (mut before, mut after) = (known.clone(), urls.clone());
-                    before.sort();
-                    after.sort();
-                    known = urls;
-                    if before != after {
-                        let text = encode(&ServerFrame::Peers { urls: known.clone() });
-                        self.hub.tell_all(|_| text.clone());
-                    }
+                    let before = std::mem::replace(&mut known, Addresses::of(&roster.borrow_and_update()));
+                    let texts = known.map(|only, urls| {
+                        let (mut old, mut new) = (before.get(only).to_vec(), urls.to_vec());
+                        old.sort();
+                        new.sort();
+                        let news = (old != new).then(|| ServerFrame::Peers { urls: urls.to_vec() });
+                        news.and_then(|frame| encode(&frame))
+                    });
+                    self.hub.tell_all(|only| texts.get(only).clone());
                 }
                 changed = heard.changed() => {
                     if changed.is_err() { return }
@@ -207,38 +212,82 @@ impl Aggregator {
         }
     }
 
-    /// Takes no more clients, tells those there are where to go, waits for
-    /// them to leave, and closes on the rest.
+    /// Takes no more clients, tells those there are where to go, batch by
+    /// batch so that they don't all knock at the same moment, waits for them
+    /// to leave, and closes on the rest.
     async fn drain(&self) {
         self.members.say_draining().await;
         self.draining.cancel();
-        let peers: Vec<String> = {
+        let others = {
             let roster = self.members.roster();
-            let own =
-                roster.borrow().members.get(self.members.id()).and_then(|own| own.urls.all.clone());
-            let all = roster.borrow().aggregators(None);
-            all.into_iter().filter(|url| Some(url) != own.as_ref()).collect()
+            let mut others = roster.borrow().clone();
+            others.members.remove(self.members.id());
+            Addresses::of(&others)
         };
-        if !peers.is_empty() && self.hub.connections() > 0 {
-            let deadline_ms = u64::try_from(self.config.drain.as_millis()).unwrap_or(u64::MAX);
-            self.hub.tell_all(|turn| {
-                let to = peers.get(turn % peers.len())?.clone();
-                encode(&ServerFrame::Migrate { to, deadline_ms })
-            });
-            self.until_empty(self.config.drain).await;
+        if others != Addresses::default() {
+            let end = Instant::now() + self.config.drain;
+            self.migrate(&others, end).await;
+            self.until_empty(end).await;
         }
         self.hub.shut_all(CloseCode::Draining);
-        self.until_empty(CLOSING).await;
+        self.until_empty(Instant::now() + CLOSING).await;
     }
-}
 
-impl Aggregator {
-    async fn until_empty(&self, at_most: Duration) {
-        let deadline = Instant::now() + at_most;
+    /// Tells everybody to move, within the first half of the time; each has
+    /// until `end`.
+    async fn migrate(&self, others: &Addresses, end: Instant) {
+        let everyone = self.hub.everyone();
+        let batch = everyone.len().div_ceil(BATCHES).max(BATCH_MIN);
+        let pause = self.config.drain / (2 * u32::try_from(BATCHES).unwrap_or(1));
+        for (turn, connections) in everyone.chunks(batch).enumerate() {
+            if turn > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            for (turn, connection) in connections.iter().enumerate() {
+                self.hub.tell(*connection, |only| {
+                    let urls = others.get(only);
+                    let to = urls.get(turn % urls.len().max(1))?.clone();
+                    encode(&ServerFrame::Migrate { to, deadline_ms })
+                });
+            }
+        }
+    }
+
+    async fn until_empty(&self, deadline: Instant) {
         let mut look = tokio::time::interval(Duration::from_millis(20));
         while self.hub.connections() > 0 && Instant::now() < deadline {
             look.tick().await;
         }
+    }
+}
+
+/// Something for sockets of all channels, and for those of each one.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ByShape<T> {
+    all: T,
+    one: [T; 3],
+}
+
+/// Where live aggregators are, least loaded first.
+type Addresses = ByShape<Vec<String>>;
+
+impl Addresses {
+    fn of(roster: &Roster) -> Self {
+        let one = std::array::from_fn(|at| roster.aggregators(Some(Channel::ALL[at])));
+        Self { all: roster.aggregators(None), one }
+    }
+}
+
+impl<T> ByShape<T> {
+    fn get(&self, only: Option<Channel>) -> &T {
+        only.map_or(&self.all, |channel| &self.one[channel.index()])
+    }
+
+    fn map<U>(&self, make: impl Fn(Option<Channel>, &T) -> U) -> ByShape<U> {
+        let one = std::array::from_fn(|at| make(Some(Channel::ALL[at]), &self.one[at]));
+        ByShape { all: make(None, &self.all), one }
     }
 }
 

@@ -152,6 +152,7 @@ impl Plan {
             id: EventId(Uuid::now_v7()),
             cause: item.id,
             at: self.now,
+            occurred_at: item.command.occurred_at(),
             interaction_id: item.target,
             version,
             trace: item.trace.clone(),

@@ -18,10 +18,11 @@ use super::body::{self, Media};
 use super::decode::{Batch, Posted, Reader, idempotency_key};
 use super::openapi::{ChatBody, Posts, TicketsBody, VoiceBody};
 use super::signature;
-use super::trace;
+
 use crate::broker::{BrokerError, BrokerState, Message};
 use crate::problem::Refused;
 use crate::store::Integration;
+use crate::trace;
 
 /// Interactions of one array that are published at the same time.
 const CONCURRENT_MAX: usize = 64;

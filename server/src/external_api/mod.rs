@@ -16,7 +16,6 @@ mod openapi;
 mod rate;
 mod schemas;
 mod signature;
-mod trace;
 mod wire;
 
 use std::any::Any;

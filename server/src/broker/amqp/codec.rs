@@ -93,26 +93,38 @@ pub(super) fn decode(properties: &BasicProperties, body: Vec<u8>) -> Message {
             seconds.checked_mul(1_000)
         })
         .map_or_else(|| Clock::default().now(), Timestamp::from_millis);
-    Message {
-        // The same whenever it is delivered.
-        id: text(properties.message_id())
-            .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_OID, &body).to_string()),
+    let own_headers = headers
+        .into_iter()
+        .flat_map(|headers| headers.inner())
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            !NOT_OURS.contains(&name)
+                && !NOT_OURS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        })
+        .filter_map(|(name, value)| Some((name.to_string(), plain(value)?)))
+        .collect();
+    let mut message = Message {
+        id: text(properties.message_id()).unwrap_or_default(),
         kind: text(properties.kind()).unwrap_or_default(),
         app_id: text(properties.app_id()).unwrap_or_default(),
         at,
-        headers: headers
-            .into_iter()
-            .flat_map(|headers| headers.inner())
-            .filter(|(name, _)| {
-                let name = name.as_str();
-                !NOT_OURS.contains(&name)
-                    && !NOT_OURS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            })
-            .filter_map(|(name, value)| Some((name.to_string(), plain(value)?)))
-            .collect(),
+        headers: own_headers,
         reply_to: text(properties.reply_to()),
         body: Bytes::from(body),
+    };
+    if message.id.is_empty() {
+        message.id = likeness(&message, *properties.timestamp()).to_string();
     }
+    message
+}
+
+/// An id for a message without one: the same whenever it is delivered, so it
+/// is made of what its sender gave it and of nothing that the broker adds.
+fn likeness(message: &Message, seconds: Option<u64>) -> Uuid {
+    let of = (&message.kind, &message.app_id, seconds, &message.headers);
+    let mut bytes = format!("{of:?}").into_bytes();
+    bytes.extend_from_slice(&message.body);
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &bytes)
 }
 
 /// The place of a message in a stream.
@@ -232,6 +244,22 @@ mod tests {
         let wanted = BTreeMap::from([("x-expect-version".to_owned(), "7".to_owned())]);
         assert_eq!(first.headers, wanted);
         assert!(first.id.parse::<Uuid>().is_ok());
+    }
+
+    #[test]
+    fn without_an_id_a_redelivery_is_the_same_message_and_a_later_one_is_not() {
+        let given = |name: &str, value: &str, seconds| {
+            let mut headers = FieldTable::default();
+            headers.insert(short(name).unwrap(), AMQPValue::LongString(value.into()));
+            let properties = BasicProperties::default().with_headers(headers);
+            decode(&properties.with_timestamp(seconds), b"{}".to_vec()).id
+        };
+        let first = given("x-delivery-count", "1", 12);
+        assert_eq!(first, given("x-delivery-count", "2", 12));
+        assert_ne!(first, given("x-delivery-count", "1", 13));
+        assert_ne!(first, given("x-key", "1", 12));
+        let empty = BasicProperties::default().with_message_id("".into()).with_timestamp(12);
+        assert_eq!(first, decode(&empty, b"{}".to_vec()).id);
     }
 
     #[test]

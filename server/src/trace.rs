@@ -1,11 +1,12 @@
 //! W3C trace context: a valid `traceparent` goes on, else a new one begins.
 
 /// What came in if it is valid, or a new one.
-pub(super) fn carry(given: Option<&str>) -> String {
+pub(crate) fn carry(given: Option<&str>) -> String {
     given.filter(|text| is_valid(text)).map_or_else(begin, str::to_owned)
 }
 
-fn begin() -> String {
+/// A new one.
+pub(crate) fn begin() -> String {
     // A random id of zero would be invalid; it doesn't happen, and is ruled out.
     let trace = rand::random::<u128>().max(1);
     let parent = rand::random::<u64>().max(1);
@@ -14,7 +15,7 @@ fn begin() -> String {
 
 /// <https://www.w3.org/TR/trace-context/#traceparent-header>: later versions
 /// may say more after the flags.
-pub(super) fn is_valid(text: &str) -> bool {
+pub(crate) fn is_valid(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(5, '-').collect();
     let [version, trace, parent, flags, rest @ ..] = parts.as_slice() else { return false };
     let hex = |text: &str, len: usize| {
