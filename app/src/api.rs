@@ -4,7 +4,8 @@ use domain::{InteractionId, Timestamp};
 use leptos::prelude::*;
 use leptos::server_fn::codec::Json;
 use protocol::{
-    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
+    AgentView, AuditView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList,
+    Journey, Me,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -182,4 +183,13 @@ pub async fn dead_letter(id: String) -> Result<Option<DeadLetterView>, DeskError
 #[server(prefix = "/api/desk", endpoint = "settle_dead_letter")]
 pub async fn settle_dead_letter(id: String, replay: bool) -> Result<bool, DeskError> {
     desk()?.settle_dead_letter(id, replay).await
+}
+
+/// See [`Desk::audit`](crate::desk::Desk::audit).
+///
+/// # Errors
+/// As the desk says.
+#[server(prefix = "/api/desk", endpoint = "audit")]
+pub async fn audit() -> Result<AuditView, DeskError> {
+    desk()?.audit().await
 }

@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use domain::{Channel, InteractionId};
 use protocol::{
-    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
-    View,
+    AgentView, AuditView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList,
+    Journey, Me, View,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -79,6 +79,8 @@ pub trait Desk: Send + Sync {
     async fn dead_letter(&self, id: String) -> Result<Option<DeadLetterView>, DeskError>;
     /// Puts one back into its queue, or deletes it. False if it was gone already.
     async fn settle_dead_letter(&self, id: String, replay: bool) -> Result<bool, DeskError>;
+    /// What the loss auditor says; for admins.
+    async fn audit(&self) -> Result<AuditView, DeskError>;
     /// Every agent.
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError>;
 }

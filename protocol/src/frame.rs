@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::digest::Digest;
+
 /// A place in one channel's events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -161,7 +163,27 @@ pub enum ClientFrame {
             skip_serializing_if = "BTreeMap::is_empty"
         )]
         positions: BTreeMap<Channel, u64>,
+        /// What came by this connection, if the client keeps account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<Account>,
     },
+}
+
+/// A client's account of one connection, up to the ping that it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Event frames of each channel, repeated ones too.
+    pub received: BTreeMap<Channel, Digest>,
+    /// Event frames that it had already, and dropped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeated: u64,
+    /// Events that came onto its screen twice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shown_twice: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Who is signed in.

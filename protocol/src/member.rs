@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use domain::{Channel, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditReport;
+
 /// What a member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,4 +59,7 @@ pub struct Heartbeat {
     /// True while it stops: no new work, no new clients.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// What its loss auditor says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Box<AuditReport>>,
 }

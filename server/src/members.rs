@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::broker::{Broker, BrokerState, Message};
 use crate::clock::Clock;
 
@@ -114,6 +115,7 @@ pub struct Members {
     heard: watch::Receiver<bool>,
     signals: broadcast::Sender<(Option<Channel>, SignalTo)>,
     broker: Arc<dyn Broker>,
+    audit: Audit,
     clock: Clock,
     joined: Instant,
 }
@@ -137,12 +139,14 @@ impl Members {
             positions: BTreeMap::new(),
             clients: 0,
             draining: false,
+            audit: None,
         };
         let mut first = Roster::default();
         first.insert(own.clone());
         let (roster_tx, roster) = watch::channel(first);
         let (heard_tx, heard) = watch::channel(true);
         let members = Self {
+            audit: Audit::new(&id),
             id,
             own: Arc::new(Mutex::new(own)),
             roster,
@@ -178,6 +182,12 @@ impl Members {
     #[must_use]
     pub fn heard(&self) -> watch::Receiver<bool> {
         self.heard.clone()
+    }
+
+    /// What this member has seen pass by, and heard from the others.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Signals from everywhere, this member's own included, each with the
@@ -222,6 +232,7 @@ impl Members {
         let own = {
             let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
             own.at = self.clock.now();
+            own.audit = Some(Box::new(self.audit.report()));
             own.clone()
         };
         if let Ok(body) = serde_json::to_vec(&own) {
@@ -313,6 +324,7 @@ impl Members {
                     return;
                 };
                 last.insert(heartbeat.member.clone(), Instant::now());
+                self.audit.hear(&heartbeat);
                 roster.send_if_modified(|roster| {
                     let known = roster.insert(heartbeat.clone());
                     known.is_none_or(|known| Heartbeat { at: heartbeat.at, ..known } != heartbeat)
@@ -361,7 +373,13 @@ impl Members {
             // The silence is ours: nobody is dead because we are deaf.
             return;
         }
-        last.retain(|member, at| member == self.id() || !silent(at));
+        last.retain(|member, at| {
+            let stays = member == self.id() || !silent(at);
+            if !stays {
+                self.audit.gone(member);
+            }
+            stays
+        });
         roster.send_if_modified(|roster| {
             let before = roster.members.len();
             roster.members.retain(|member, _| last.contains_key(member));

@@ -52,6 +52,8 @@ struct Map {
     /// Entries under way; they count against the bound as they may come back.
     entries_underway: usize,
     dropped: u64,
+    /// And those that were told of already.
+    dropped_before: u64,
     /// Rises with each batch that was written.
     written: u64,
     watched: HashMap<Uuid, (usize, Arc<Notify>)>,
@@ -178,6 +180,13 @@ impl Receipts {
         found
     }
 
+    /// How many entries found no room since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let map = self.map();
+        map.dropped + map.dropped_before
+    }
+
     /// A number that rises when a batch has moved from here to the store:
     /// whoever reads both reads again when it has changed in between.
     #[must_use]
@@ -233,7 +242,11 @@ impl Receipts {
                     (wait, failing) = ((wait * 2).min(RETRY_MAX), true);
                 }
             }
-            let dropped = std::mem::take(&mut self.map().dropped);
+            let dropped = {
+                let mut map = self.map();
+                map.dropped_before += map.dropped;
+                std::mem::take(&mut map.dropped)
+            };
             if dropped > 0 {
                 tracing::warn!(receipts.dropped = dropped, "no room for receipts");
             }

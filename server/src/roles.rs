@@ -20,6 +20,7 @@ use warren::clock::Clock;
 use warren::config::{Settings, without_secrets};
 use warren::dead_letters::DeadLetters;
 use warren::members::{Members, Roster};
+use warren::metrics::{self, Metrics};
 use warren::receipts::Receipts;
 use warren::shutdown::{self, Shutdown};
 use warren::{external_api, web};
@@ -236,6 +237,8 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
     let (members, heartbeat) =
         Members::join(broker.clone(), clock.clone(), roles.members(), urls, keeping.clone());
     keepers.spawn(heartbeat);
+    keepers.spawn(members.audit().clone().run(store.clone(), clock.clone(), keeping.clone()));
+    let metrics = Metrics { members: members.clone(), receipts: receipts.clone() };
 
     if roles.backend {
         let backend = Backend {
@@ -276,11 +279,12 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
     }
     for (channel, listener) in listeners.channels {
         if let Some(aggregator) = &sockets {
-            let router = aggregator::channel_router(aggregator.clone(), channel);
+            let router = aggregator::channel_router(aggregator.clone(), channel)
+                .merge(metrics::router(metrics.clone()));
             serve(&workers, listener, router, working.clone());
         }
     }
-    let api = external_api::router(external_api::Api::new(
+    let api = external_api::Api::new(
         broker.clone(),
         store.clone(),
         receipts.clone(),
@@ -290,9 +294,11 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
             ..external_api::Config::default()
         },
         serving.clone(),
-    ));
+    );
+    let api = external_api::router(api.hearing(members.heard()));
     if let Some(listener) = listeners.external {
-        serve(&servers, listener, api.clone(), serving.clone());
+        let router = api.clone().merge(metrics::router(metrics.clone()));
+        serve(&servers, listener, router, serving.clone());
     }
     let dead_letters = DeadLetters::new(broker.clone(), store.clone(), clock.clone());
     if settings.broker.publish_urls.is_empty() {
@@ -304,6 +310,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         let mut router = web::router(web::State {
             store: store.clone(),
             clock: clock.clone(),
+            members: members.clone(),
             aggregators: aggregators(&members, &keepers, keeping.clone()),
             broker_state: Some(broker.state()),
             dead_letters,
@@ -315,6 +322,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         if let Some(aggregator) = &sockets {
             router = router.merge(aggregator::web_router(aggregator.clone()));
         }
+        router = router.merge(metrics::router(metrics));
         // Pages are served while clients move.
         serve(&workers, listener, router, working.clone());
     }

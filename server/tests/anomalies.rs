@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use domain::{Channel, Role, Timestamp};
 use futures::{SinkExt, StreamExt};
-use protocol::{MemberRole, Principal, Urls};
+use protocol::{AuditView, Difference, Hop, MemberRole, Principal, Urls, mark};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 use uuid::Uuid;
 use warren::aggregator::{self, Aggregator};
+use warren::audit::Audit;
 use warren::auth::Secret;
 use warren::backend::{self, Backend};
 use warren::broker::{
@@ -42,8 +43,9 @@ fn begin() -> Timestamp {
     Timestamp::from_millis(BEGIN_MS)
 }
 
-/// A broker that does everything twice and hands its logs out in disorder.
-struct Twice(Arc<dyn Broker>);
+/// A broker that does everything twice and hands its logs out in disorder; it
+/// may spoil what is announced.
+struct Twice(Arc<dyn Broker>, fn(&mut Message));
 
 /// Holds a few messages back and gives the last one of them first.
 struct Disorder {
@@ -93,7 +95,8 @@ impl Broker for Twice {
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         self.0.consume(from, prefetch).await
     }
-    async fn announce(&self, channel: Channel, message: Message) -> Result<(), BrokerError> {
+    async fn announce(&self, channel: Channel, mut message: Message) -> Result<(), BrokerError> {
+        (self.1)(&mut message);
         self.0.announce(channel, message.clone()).await?;
         self.0.announce(channel, message).await
     }
@@ -147,6 +150,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 struct Desk {
     broker: Arc<dyn Broker>,
+    audit: Audit,
     api: axum::Router,
     key: String,
     url: String,
@@ -175,6 +179,8 @@ impl Desk {
         let (members, beating) =
             Members::join(broker.clone(), clock.clone(), roles, Urls::default(), stop.clone());
         tokio::spawn(beating);
+        let audit = members.audit().clone();
+        tokio::spawn(audit.clone().run(store.clone(), clock.clone(), stop.clone()));
         let backend = Backend {
             broker: broker.clone(),
             store: store.clone(),
@@ -208,7 +214,7 @@ impl Desk {
             stop.clone(),
         ));
         let _stop = stop.drop_guard();
-        Self { broker, api, key, url, token, clock, _folder: folder, _stop }
+        Self { broker, audit, api, key, url, token, clock, _folder: folder, _stop }
     }
 
     async fn post(&self, body: &Value) {
@@ -273,7 +279,7 @@ async fn next(socket: &mut Socket, kind: &str) -> Value {
             let frame = socket.next().await.expect("a frame").expect("a good one");
             let Frame::Text(text) = frame else { continue };
             let frame: Value = serde_json::from_str(&text).expect("json");
-            if frame["type"] == "ping" {
+            if frame["type"] == "ping" && kind != "ping" {
                 say(socket, &json!({ "type": "pong" })).await;
             }
             if frame["type"] == kind {
@@ -282,6 +288,27 @@ async fn next(socket: &mut Socket, kind: &str) -> Value {
         }
     };
     timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {kind}"))
+}
+
+/// What the auditor says, once it says so.
+async fn audited(desk: &Desk, wanted: impl Fn(&AuditView) -> bool) -> AuditView {
+    let look = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            tick.tick().await;
+            let view = desk.audit.view();
+            if wanted(&view) {
+                return view;
+            }
+        }
+    };
+    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{:?}", desk.audit.view()))
+}
+
+/// The last offset of chat that was delivered as the journal has it.
+fn verified(view: &AuditView) -> u64 {
+    let hops = view.members[0].report.hops.get(&Hop::Delivered);
+    hops.and_then(|hops| hops.get(&Channel::Chat)).map_or(0, |chat| chat.verified)
 }
 
 /// Reads so many chat events and checks that each is there once and in order.
@@ -304,7 +331,7 @@ async fn read(socket: &mut Socket, count: u64, after: u64) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_twice_and_in_a_wrong_order_is_seen_once_and_in_order() {
-    let desk = Desk::start(Clock::default(), |broker| Arc::new(Twice(broker))).await;
+    let desk = Desk::start(Clock::default(), |broker| Arc::new(Twice(broker, |_| ()))).await;
     let (mut socket, _) = desk.client(json!({})).await;
     let (chats, each) = (10, 20);
     for text in 0..each {
@@ -340,6 +367,9 @@ async fn what_comes_twice_and_in_a_wrong_order_is_seen_once_and_in_order() {
     let last = next(&mut socket, "event").await;
     assert_eq!(last["event"]["text"], "99 says 0");
     assert_eq!((replies, effects), (1, 1));
+    // And the auditor has compared all of it, and found nothing wrong.
+    let view = audited(&desk, |view| verified(view) > chats * each).await;
+    assert_eq!((view.totals.missing, view.totals.altered, view.totals.alerts), (0, 0, 0));
     for channel in Channel::ALL {
         assert!(desk.broker.dead(*channel, 10).await.expect("a list").is_empty());
     }
@@ -427,4 +457,69 @@ async fn a_cursor_brings_all_that_came_after_it_or_says_that_it_can_not() {
     say(&mut back, &ack).await;
     desk.say(1, 60).await;
     read(&mut back, 1, 60).await;
+}
+
+/// Another id in the second chat event.
+fn spoil(message: &mut Message) {
+    if message.header("x-offset") == Some("2") && message.header("x-channel") == Some("chat") {
+        let mut event: Value = serde_json::from_slice(&message.body).expect("json");
+        event["id"] = json!(Uuid::from_u128(7));
+        message.body = event.to_string().into();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_altered_on_its_way_is_found_and_its_readers_are_told() {
+    let desk = Desk::start(Clock::default(), |broker| Arc::new(Twice(broker, spoil))).await;
+    let (mut socket, _) = desk.client(json!({})).await;
+    // One after the other: over a hole the journal would be read instead.
+    for offset in 0..3 {
+        desk.say(1, offset).await;
+        let events = read(&mut socket, 1, offset).await;
+        assert_eq!(events[0]["id"] == json!(Uuid::from_u128(7)), offset == 1);
+    }
+    let view = audited(&desk, |view| view.totals.alerts > 0).await;
+    let [alert] = &view.alerts[..] else { panic!("{view:?}") };
+    assert_eq!((alert.hop, alert.difference), (Hop::Delivered, Difference::Altered));
+    assert_eq!((alert.channel, alert.block, alert.offset), (Some(Channel::Chat), 0, 2));
+    assert!(alert.partition.is_some());
+    assert_eq!((view.totals.missing, view.totals.altered), (0, 1));
+    let gap = next(&mut socket, "gap").await;
+    assert_eq!((&gap["channel"], &gap["offset"]), (&json!("chat"), &json!(3)));
+}
+
+/// Answers the next ping with such an account of chat.
+async fn account(socket: &mut Socket, count: u64, hash: u64) {
+    next(socket, "ping").await;
+    let chat = json!({ "count": count, "hash": format!("{hash:016x}") });
+    let account = json!({ "received": { "chat": chat }, "repeated": 3 });
+    say(socket, &json!({ "type": "pong", "account": account })).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_received_something_else_is_found_and_begins_anew() {
+    let desk = Desk::start(Clock::default(), |broker| broker).await;
+    for (wrong, difference) in [(0, None), (1, Some(Difference::Altered))] {
+        let (mut socket, welcome) = desk.client(json!({})).await;
+        let head = welcome["streams"]["chat"]["offset"].as_u64().expect("an offset");
+        desk.say(1, 0).await;
+        let event = next(&mut socket, "event").await;
+        let id = event["event"]["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        account(&mut socket, 1, mark(head + 1, id) ^ wrong).await;
+        let answers = 1 + wrong;
+        let view = audited(&desk, |view| view.totals.answers == answers).await;
+        let found = view.alerts.first().map(|alert| alert.difference);
+        assert_eq!((found, view.totals.repeated), (difference, 3 * answers));
+        if wrong > 0 {
+            let closed = async {
+                loop {
+                    match socket.next().await.expect("a frame").expect("a good one") {
+                        Frame::Close(Some(close)) => return u16::from(close.code),
+                        _ => {}
+                    }
+                }
+            };
+            assert_eq!(timeout(PATIENCE, closed).await.expect("a close"), 4004);
+        }
+    }
 }

@@ -226,6 +226,9 @@ async fn the_outbox_empties_in_order(store: Arc<dyn Store>, _url: &str) {
     let rows = store.outbox(Channel::Tickets, &[1], 9).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [3, 5]);
     let rows = store.journal(Channel::Tickets, 3, 9).await.expect("rows");
+    let ids = store.journal_ids(Channel::Tickets, 3, 9).await.expect("rows");
+    let wanted = rows.iter().map(|row| (row.offset, row.id, row.partition));
+    assert!(ids.iter().map(|id| (id.offset, id.id, id.partition)).eq(wanted));
     assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [4, 5]);
 }
 

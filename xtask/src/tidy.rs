@@ -9,12 +9,15 @@ use crate::run::{Failed, root};
 const LINES_MAX: usize = 600;
 /// Rooms of the server, and what each may import of its own crate.
 const LEAVES: &[&str] = &[
+    "audit",
     "auth",
     "clock",
     "config",
     "dead_letters",
     "members",
+    "metrics",
     "problem",
+    "readiness",
     "receipts",
     "shutdown",
     "telemetry",

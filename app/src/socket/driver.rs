@@ -257,6 +257,7 @@ impl Driver {
             for Effect::Load(id) in effects {
                 self.load(id);
             }
+            self.machine.shown_twice(self.feed.desk.with_untracked(|desk| desk.shown_twice));
         }
         if drawn {
             let mut sender = self.sender.clone();

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use domain::{Channel, CommandId, Login, Recorded, Timestamp};
 use protocol::{
-    AckStage, ClientFrame, CloseCode, Cursor, CursorReport, ReplyError, ServerFrame, Signal,
+    Account, AckStage, ClientFrame, CloseCode, Cursor, CursorReport, Digest, ReplyError,
+    ServerFrame, Signal, mark,
 };
 use serde_json::Value;
 
@@ -118,8 +119,10 @@ struct Link {
     begun_at: u64,
     heard_at: u64,
     welcomed: bool,
-    counts: BTreeMap<Channel, u64>,
+    received: BTreeMap<Channel, Digest>,
     replaying: u64,
+    /// What was told before of what was repeated and shown twice.
+    told: (u64, u64),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -149,6 +152,11 @@ pub struct Machine {
     cursors: BTreeMap<Channel, Cursor>,
     acked: BTreeMap<Channel, Acked>,
     rendered: BTreeMap<Channel, u64>,
+    /// Event frames that were here already, and events that were shown twice.
+    repeated: u64,
+    shown_twice: u64,
+    /// What pongs have told of both.
+    told: (u64, u64),
     outbox: Outbox,
     heartbeat_ms: u64,
     latency_ms: Option<u64>,
@@ -177,6 +185,9 @@ impl Machine {
             cursors,
             acked: BTreeMap::new(),
             rendered: BTreeMap::new(),
+            repeated: 0,
+            shown_twice: 0,
+            told: (0, 0),
             outbox: Outbox::default(),
             heartbeat_ms: HEARTBEAT_MS,
             latency_ms: None,
@@ -194,6 +205,11 @@ impl Machine {
     #[must_use]
     pub fn positions(&self) -> BTreeMap<Channel, u64> {
         self.cursors.iter().map(|(channel, cursor)| (*channel, cursor.offset)).collect()
+    }
+
+    /// So many events came onto the screen twice since the page began.
+    pub fn shown_twice(&mut self, events: u64) {
+        self.shown_twice = events;
     }
 
     /// Takes one input in.
@@ -286,8 +302,9 @@ impl Machine {
             begun_at: now,
             heard_at: now,
             welcomed: false,
-            counts: BTreeMap::new(),
+            received: BTreeMap::new(),
             replaying: 0,
+            told: (0, 0),
         }
     }
 
@@ -345,13 +362,14 @@ impl Machine {
                 self.welcome(id, streams, now, out);
             }
             ServerFrame::Event { channel, offset, event } => {
-                *link.counts.entry(channel).or_default() += 1;
+                link.received.entry(channel).or_default().add(mark(offset, event.id.0));
                 link.replaying = link.replaying.saturating_sub(1);
-                if let Some(cursor) = self.cursors.get_mut(&channel)
-                    && offset > cursor.offset
-                {
-                    cursor.offset = offset;
-                    out.push(Output::Event(event));
+                match self.cursors.get_mut(&channel) {
+                    Some(cursor) if offset > cursor.offset => {
+                        cursor.offset = offset;
+                        out.push(Output::Event(event));
+                    }
+                    _ => self.repeated += 1,
                 }
             }
             ServerFrame::Reply { id, error, .. } => self.reply(id, error, now, out),
@@ -368,14 +386,22 @@ impl Machine {
                 }
             }
             ServerFrame::Ping { at, sent, blocked } => {
-                let counts = link.counts.clone();
+                let received = link.received.clone();
+                let (repeated, shown_twice) = link.told;
+                let missed = sent.iter().any(|(channel, count)| {
+                    received.get(channel).map_or(0, |digest| digest.count) != *count
+                });
+                let account = Account {
+                    received,
+                    repeated: self.repeated - repeated,
+                    shown_twice: self.shown_twice - shown_twice,
+                };
+                self.told = (self.repeated, self.shown_twice);
                 self.blocked = blocked;
                 out.push(Output::Time(at));
-                let pong = ClientFrame::Pong { positions: self.positions() };
+                let positions = self.positions();
+                let pong = ClientFrame::Pong { positions, account: Some(account) };
                 out.push(Output::Send(id, Box::new(pong)));
-                let missed = sent
-                    .iter()
-                    .any(|(channel, count)| counts.get(channel).copied().unwrap_or(0) != *count);
                 if missed {
                     self.lose(id, now, out);
                 }
@@ -412,6 +438,7 @@ impl Machine {
         }
         let Some(link) = self.link.as_mut().filter(|link| link.id == id) else { return };
         link.welcomed = true;
+        link.told = self.told;
         self.latency_ms = Some(now.saturating_sub(link.begun_at));
         self.attempt = 0;
         self.online = true;
@@ -467,6 +494,10 @@ impl Machine {
         }
         if CloseCode::comes_back(code) {
             self.broker_lost |= code == CloseCode::BrokerLost.code();
+            if code == CloseCode::ContinuityLost.code() {
+                // What is here can't be trusted: no place to resume from.
+                self.cursors.clear();
+            }
             self.link = None;
             self.reconnect(now, out);
             return;

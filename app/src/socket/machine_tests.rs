@@ -175,11 +175,52 @@ fn a_ping_is_answered_with_positions_and_a_missed_event_shows() {
     let out = says(&mut machine, 1, ping(1), 50);
     assert!(matches!(
         frames(&out)[..],
-        [ClientFrame::Pong { positions }] if positions[&Channel::Chat] == 11
+        [ClientFrame::Pong { positions, .. }] if positions[&Channel::Chat] == 11
     ));
     let out = says(&mut machine, 1, ping(2), 60);
     assert!(out.contains(&Output::Close(1)), "one event went missing");
     assert!(out.contains(&Output::Status(Status::Reconnecting)));
+}
+
+#[test]
+fn a_pong_says_what_came_by_its_line_and_what_was_here_already() {
+    let mut machine = live();
+    for offset in [11, 12, 12] {
+        let _ = says(&mut machine, 1, event(offset), 40);
+    }
+    machine.shown_twice(2);
+    let account = |machine: &mut Machine, link, sent| {
+        let out = says(machine, link, ping(sent), 50);
+        match frames(&out)[..] {
+            [ClientFrame::Pong { account: Some(account), .. }] => account.clone(),
+            _ => panic!("no account: {out:?}"),
+        }
+    };
+    let told = account(&mut machine, 1, 3);
+    let mut wanted = Digest::default();
+    [11, 12, 12_u64].iter().for_each(|offset| {
+        wanted.add(mark(*offset, Uuid::from_u128((*offset).into())));
+    });
+    assert_eq!(told.received, BTreeMap::from([(Channel::Chat, wanted)]));
+    assert_eq!((told.repeated, told.shown_twice), (1, 2));
+    // The next line begins with nothing told.
+    let _ = machine.step(Input::Closed(1, 1006), 60);
+    let _ = machine.step(Input::Wake, 61);
+    let _ = machine.step(Input::Opened(2), 70);
+    let _ = says(&mut machine, 2, welcome(true, 12, 0), 80);
+    let told = account(&mut machine, 2, 0);
+    assert_eq!((told.received.len(), told.repeated, told.shown_twice), (0, 0, 0));
+}
+
+#[test]
+fn after_continuity_was_lost_no_place_is_resumed_from() {
+    let mut machine = live();
+    let _ = machine.step(Input::Closed(1, 4004), 50);
+    let _ = machine.step(Input::Wake, 60);
+    let out = machine.step(Input::Opened(2), 70);
+    assert!(matches!(frames(&out)[..], [ClientFrame::Hello { resume, .. }] if resume.is_empty()));
+    let out = says(&mut machine, 2, welcome(false, 20, 0), 80);
+    assert!(out.iter().any(|one| matches!(one, Output::Snapshot(_))), "{out:?}");
 }
 
 #[test]

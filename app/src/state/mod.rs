@@ -9,7 +9,7 @@ mod reduce;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use domain::{Interaction, InteractionId, Login, Recorded, Role, Timestamp};
+use domain::{EventId, Interaction, InteractionId, Login, Recorded, Role, Timestamp};
 use protocol::{AgentView, Principal};
 
 pub use actions::{Action, actions};
@@ -29,6 +29,9 @@ pub const THREADS_MAX: usize = 6;
 pub const NOTICES_MAX: usize = 20;
 /// The most commands that are shown as under way or failed.
 pub const OUTGOING_MAX: usize = 200;
+
+/// Of so many events it is remembered that they were taken in.
+const TAKEN_MAX: usize = 256;
 
 /// One interaction's timeline.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +80,10 @@ pub struct Desk {
     pub notices: VecDeque<Recorded>,
     /// Interactions that do not exist, or not for this agent.
     pub missing: Option<InteractionId>,
+    /// How many events have changed a row or a timeline twice: none should.
+    pub shown_twice: u64,
+    /// The last events that changed a row or were told as notices.
+    taken: VecDeque<EventId>,
 }
 
 impl Desk {

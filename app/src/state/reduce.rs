@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use domain::{CommandId, Interaction, InteractionId, Recorded, Timestamp, apply};
+use domain::{CommandId, EventId, Interaction, InteractionId, Recorded, Timestamp, apply};
 use protocol::{AgentView, InteractionDetail, Principal, ReplyError, Signal};
 
 use super::outgoing::{self, Outgoing};
-use super::{Desk, ENTRIES_MAX, NOTICES_MAX, ROWS_MAX, THREADS_MAX, Thread, presence};
+use super::{Desk, ENTRIES_MAX, NOTICES_MAX, ROWS_MAX, TAKEN_MAX, THREADS_MAX, Thread, presence};
 
 /// So many interactions are looked at one by one after continuity was lost;
 /// more are let go until they show again.
@@ -185,6 +185,7 @@ fn put_detail(desk: &mut Desk, detail: InteractionDetail, effects: &mut Vec<Effe
 
 fn hear(desk: &mut Desk, recorded: Recorded, effects: &mut Vec<Effect>) {
     let (Some(id), Some(version)) = (recorded.interaction_id, recorded.version) else {
+        taken(desk, recorded.id);
         desk.notices.push_front(recorded);
         desk.notices.truncate(NOTICES_MAX);
         return;
@@ -196,6 +197,7 @@ fn hear(desk: &mut Desk, recorded: Recorded, effects: &mut Vec<Effect>) {
         if let Some(row) = apply(desk.rows.remove(&id), &recorded) {
             desk.rows.insert(id, row);
             bound_rows(desk);
+            taken(desk, recorded.id);
         }
         // Whoever has spoken has stopped typing.
         presence::spoke(desk, id, &recorded.event);
@@ -205,6 +207,8 @@ fn hear(desk: &mut Desk, recorded: Recorded, effects: &mut Vec<Effect>) {
     if let Some(thread) = desk.threads.iter_mut().find(|thread| thread.id == id) {
         if version == thread.version + 1 {
             thread.version = version;
+            let twice = thread.entries.iter().any(|entry| entry.id == recorded.id);
+            desk.shown_twice += u64::from(twice);
             thread.entries.push_back(recorded);
             bound(&mut thread.entries, ENTRIES_MAX);
         } else if version > thread.version {
@@ -214,6 +218,13 @@ fn hear(desk: &mut Desk, recorded: Recorded, effects: &mut Vec<Effect>) {
     if hole {
         effects.push(Effect::Load(id));
     }
+}
+
+/// For the loss auditor: the versions should let no event in twice.
+fn taken(desk: &mut Desk, id: EventId) {
+    desk.shown_twice += u64::from(desk.taken.contains(&id));
+    desk.taken.push_back(id);
+    bound(&mut desk.taken, TAKEN_MAX);
 }
 
 fn bound<T>(entries: &mut VecDeque<T>, most: usize) {
@@ -226,7 +237,7 @@ fn bound<T>(entries: &mut VecDeque<T>, most: usize) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use domain::{Contact, Direction, Event, EventId, Kind, Stage, TicketStatus};
+    use domain::{Contact, Direction, Event, Kind, Stage, TicketStatus};
     use uuid::Uuid;
 
     use super::*;

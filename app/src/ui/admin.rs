@@ -43,6 +43,8 @@ pub(super) fn DeadLettersPage() -> impl IntoView {
                 <Icon d=BACK/>
                 "Inbox"
             </a>
+            " \u{b7} "
+            <a class="admin-back" href="/admin/audit" data-testid="audit">"Loss auditor"</a>
             <h1>"Dead letters"</h1>
             <p class="admin-hint">
                 "Events and commands that waited too long or failed again and again. \

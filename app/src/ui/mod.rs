@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the component macro makes its property types public")]
 
 mod admin;
+mod audit;
 mod bar;
 mod calls;
 mod composer;
@@ -65,6 +66,7 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/sign-in") view=door::SignInPage ssr=SsrMode::Async/>
                 <Route path=path!("/setup") view=door::SetupPage ssr=SsrMode::Async/>
                 <Route path=path!("/admin/dead-letters") view=admin::DeadLettersPage ssr=SsrMode::Async/>
+                <Route path=path!("/admin/audit") view=audit::AuditPage ssr=SsrMode::Async/>
                 <Route path=path!("/inbox/:id?") view=inbox::Inbox ssr=SsrMode::Async/>
             </Routes>
         </Router>

@@ -1,6 +1,6 @@
 //! One client: hello, welcome, then frames both ways until one side ends it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use axum::extract::ws::{CloseFrame, Message};
 use domain::{Channel, SessionId, Timestamp};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use protocol::{
-    CLIENT_FRAME_BYTES_MAX, ClientFrame, CloseCode, Cursor, HELLO_TIMEOUT, Principal, ServerFrame,
-    Signal,
+    Account, CLIENT_FRAME_BYTES_MAX, ClientFrame, CloseCode, Cursor, HELLO_TIMEOUT, Principal,
+    ServerFrame, Signal,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -468,7 +468,7 @@ impl Connection {
         self.rate.sent_ping();
         let blocked = matches!(*self.broker_state.borrow(), BrokerState::Blocked(_));
         let at = self.aggregator.clock.now();
-        let frame = ServerFrame::Ping { at, sent: self.sent.counts(), blocked };
+        let frame = ServerFrame::Ping { at, sent: self.sent.pinged(), blocked };
         match encode(&frame) {
             Some(text) => self.write(socket, Outgoing::Text(text)).await,
             None => Ok(()),
@@ -516,7 +516,21 @@ impl Connection {
                     self.aggregator.hub.unsubscribe(channel, self.id);
                 }
             }
-            ClientFrame::Pong { .. } => self.unanswered = 0,
+            ClientFrame::Pong { account, .. } => {
+                self.unanswered = 0;
+                return account.map_or(Ok(()), |account| self.compare(account));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has received anything else than what was sent begins anew.
+    fn compare(&mut self, account: Account) -> Result<(), End> {
+        let answer = self.sent.answered(account);
+        self.aggregator.members.audit().answered(answer, self.aggregator.clock.now());
+        if answer.differs.is_some() {
+            tracing::error!(agent = %self.principal.login, "client received what was not sent");
+            return Err(CloseCode::ContinuityLost.into());
         }
         Ok(())
     }
@@ -584,11 +598,4 @@ async fn publish(
         aggregator.command(command, &principal, &outbox).await;
     }
     std::future::pending::<()>().await;
-}
-
-/// The secret in a `Cookie` header.
-pub(super) fn session_cookie(header: &str) -> Option<String> {
-    let cookies: HashMap<&str, &str> =
-        header.split(';').filter_map(|pair| pair.trim().split_once('=')).collect();
-    cookies.get(auth::SESSION_COOKIE).map(|secret| (*secret).to_owned())
 }

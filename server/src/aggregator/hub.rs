@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 use domain::{Channel, Distribution, InteractionId, Login};
-use protocol::{CloseCode, event_frame};
+use protocol::{CloseCode, event_frame, mark};
 use uuid::Uuid;
 
 use super::outbox::{Outbox, Outgoing};
+use crate::audit::Audit;
 use crate::members::SignalTo;
 
 /// The ring of a channel holds at most this many bytes of frames.
@@ -24,6 +25,8 @@ const PLACES_MAX: usize = 16_384;
 pub(super) struct Frame {
     pub(super) channel: Channel,
     pub(super) offset: u64,
+    /// Of the offset and the id that clients read in the text.
+    pub(super) mark: u64,
     pub(super) cause: Uuid,
     pub(super) interaction: Option<InteractionId>,
     pub(super) distribution: Distribution,
@@ -39,8 +42,14 @@ impl Frame {
         distribution: Distribution,
         event_json: &str,
     ) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Identified {
+            id: Uuid,
+        }
+        let id = serde_json::from_str(event_json).map_or(Uuid::nil(), |event: Identified| event.id);
+        let mark = mark(offset, id);
         let text = event_frame(channel, offset, event_json).into();
-        Self { channel, offset, cause, interaction, distribution, text }
+        Self { channel, offset, mark, cause, interaction, distribution, text }
     }
 }
 
@@ -89,8 +98,8 @@ impl Places {
 }
 
 /// All channels' lanes. Its locks are held for short maps only.
-#[derive(Default)]
 pub(super) struct Hub {
+    audit: Audit,
     lanes: [Mutex<Lane>; 3],
     everyone: Mutex<HashMap<u64, Listener>>,
     places: Mutex<Places>,
@@ -101,6 +110,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
+    pub(super) fn new(audit: Audit) -> Self {
+        Self {
+            audit,
+            lanes: Default::default(),
+            everyone: Mutex::default(),
+            places: Mutex::default(),
+        }
+    }
+
     fn lane(&self, channel: Channel) -> MutexGuard<'_, Lane> {
         lock(&self.lanes[channel.index()])
     }
@@ -112,6 +130,7 @@ impl Hub {
 
     /// Begins a channel at `head`, with an empty ring.
     pub(super) fn begin(&self, channel: Channel, head: u64) {
+        self.audit.begin(channel, head);
         let mut lane = self.lane(channel);
         lane.head = head;
         lane.ring = VecDeque::new();
@@ -137,6 +156,7 @@ impl Hub {
             let Some(oldest) = lane.ring.pop_front() else { break };
             lane.ring_bytes -= oldest.text.len();
         }
+        self.audit.delivered(frame.channel, frame.offset, frame.mark);
         for listener in lane.listeners.values() {
             if frame.distribution.includes(&listener.login) {
                 listener.outbox.push(Outgoing::Event(frame.clone()));
@@ -187,6 +207,18 @@ impl Hub {
             frame.offset > after && frame.offset <= head && frame.distribution.includes(login)
         };
         Some(lane.ring.iter().filter(wanted).cloned().collect())
+    }
+
+    /// Whoever listens goes on after the head, with `text` made from it; the
+    /// ring forgets what it has.
+    pub(super) fn begin_anew(&self, channel: Channel, text: impl Fn(u64) -> Option<Utf8Bytes>) {
+        let mut lane = self.lane(channel);
+        lane.ring = VecDeque::new();
+        lane.ring_bytes = 0;
+        let Some(text) = text(lane.head) else { return };
+        for listener in lane.listeners.values() {
+            listener.outbox.push(Outgoing::Text(text.clone()));
+        }
     }
 
     /// Who gets signals, lists of peers and the word to leave.
@@ -290,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_addressed_get_it_and_all_share_the_bytes() {
-        let hub = Hub::default();
+        let hub = Hub::new(Audit::new("here"));
         let outboxes: Vec<_> =
             ["ana", "ben"].iter().map(|_| Arc::new(Outbox::new(1_000))).collect();
         for (n, name) in ["ana", "ben"].iter().enumerate() {
@@ -311,7 +343,7 @@ mod tests {
 
     #[test]
     fn the_ring_replays_whole_or_not_at_all() {
-        let hub = Hub::default();
+        let hub = Hub::new(Audit::new("here"));
         hub.begin(Channel::Chat, 10);
         for offset in 11..=15 {
             assert!(hub.deliver(frame(offset, Distribution::Broadcast)));

@@ -7,6 +7,7 @@
 mod commands;
 mod connection;
 mod follow;
+mod heal;
 mod hub;
 mod outbox;
 mod rate;
@@ -106,6 +107,7 @@ impl Aggregator {
         config: Config,
     ) -> Self {
         Self {
+            hub: Arc::new(Hub::new(members.audit().clone())),
             broker,
             store,
             members,
@@ -113,7 +115,6 @@ impl Aggregator {
             clock,
             permits: Arc::new(Semaphore::new(config.connections_max)),
             config: Arc::new(config),
-            hub: Arc::default(),
             pending: Arc::default(),
             begun: Arc::new(watch::channel([false; 3]).0),
             connections: Arc::default(),
@@ -132,6 +133,7 @@ impl Aggregator {
         tracker.spawn(self.clone().hear_replies(inner.clone()));
         tracker.spawn(self.clone().hear_signals(inner.clone()));
         tracker.spawn(self.clone().watch_members(inner.clone()));
+        tracker.spawn(self.clone().heal(inner.clone()));
         stop.cancelled().await;
         self.drain().await;
         inner.cancel();

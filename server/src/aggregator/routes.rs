@@ -1,5 +1,7 @@
 //! Where clients knock: `/ws` for all channels, `/ws/CHANNEL` for one.
 
+use std::collections::HashMap;
+
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
@@ -10,7 +12,9 @@ use domain::Channel;
 use protocol::{CLIENT_FRAME_BYTES_MAX, SUBPROTOCOL};
 
 use super::Aggregator;
-use super::connection::{Opening, Origin, serve, session_cookie};
+use super::connection::{Opening, Origin, serve};
+use crate::auth;
+use crate::readiness::{Readiness, readiness};
 
 /// The transport's own limit; a frame between ours and this one gets its
 /// close code, a larger one is cut off.
@@ -33,7 +37,14 @@ pub fn channel_router(aggregator: Aggregator, channel: Channel) -> Router {
         .route(&format!("/ws/{channel}"), one(channel))
         .route("/ws/all", get(all))
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
         .with_state(aggregator)
+}
+
+async fn readyz(State(aggregator): State<Aggregator>) -> Readiness {
+    let broker = aggregator.broker.state().borrow().clone();
+    let heard = *aggregator.members.heard().borrow();
+    readiness(aggregator.store.as_ref(), &broker, heard).await
 }
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
@@ -100,6 +111,13 @@ fn accept(
             serve(aggregator, socket, opening).await;
             drop(permit);
         })
+}
+
+/// The secret in a `Cookie` header.
+fn session_cookie(header: &str) -> Option<String> {
+    let cookies: HashMap<&str, &str> =
+        header.split(';').filter_map(|pair| pair.trim().split_once('=')).collect();
+    cookies.get(auth::SESSION_COOKIE).map(|secret| (*secret).to_owned())
 }
 
 /// None is no browser. A browser comes from the host that it asks, from a

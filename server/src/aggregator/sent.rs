@@ -1,17 +1,21 @@
-//! What was sent on one connection: counts for pings, places for acks.
+//! What was sent on one connection: digests for pings, places for acks.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use domain::{Channel, Distribution, Login};
-use protocol::{AckStage, Stage};
+use protocol::{Account, AckStage, Difference, Digest, Stage};
 use uuid::Uuid;
 
 use super::hub::Frame;
+use crate::audit::{Answer, Differs};
 use crate::store::Receipt;
 
 /// Of so many event frames it is remembered whose receipt is outstanding;
 /// the oldest are forgotten first.
 const OUTSTANDING_MAX: usize = 2_048;
+
+/// Of so many pings it is remembered what was sent before them.
+const PINGS_MAX: usize = 8;
 
 struct Outstanding {
     offset: u64,
@@ -23,28 +27,91 @@ struct Outstanding {
 /// One connection's account.
 pub(super) struct Sent {
     login: Login,
-    counts: BTreeMap<Channel, u64>,
+    digests: BTreeMap<Channel, Digest>,
+    heads: BTreeMap<Channel, u64>,
+    /// As of the last pings, oldest first.
+    pinged: VecDeque<BTreeMap<Channel, Digest>>,
+    forgotten: bool,
+    answered: Account,
     outstanding: BTreeMap<Channel, VecDeque<Outstanding>>,
 }
 
 impl Sent {
     pub(super) fn new(login: Login) -> Self {
-        Self { login, counts: BTreeMap::new(), outstanding: BTreeMap::new() }
+        Self {
+            login,
+            digests: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            pinged: VecDeque::new(),
+            forgotten: false,
+            answered: Account::default(),
+            outstanding: BTreeMap::new(),
+        }
     }
 
-    /// Event frames so far, for each channel that is carried.
-    pub(super) fn counts(&self) -> BTreeMap<Channel, u64> {
-        self.counts.clone()
+    /// A ping is sent now: event frames so far, for each channel that was carried.
+    pub(super) fn pinged(&mut self) -> BTreeMap<Channel, u64> {
+        if self.pinged.len() >= PINGS_MAX {
+            self.pinged.pop_front();
+            self.forgotten = true;
+        }
+        self.pinged.push_back(self.digests.clone());
+        self.digests.iter().map(|(channel, digest)| (*channel, digest.count)).collect()
+    }
+
+    /// A ping is answered with the client's account, which was kept up to that
+    /// ping. Which one it was the counts tell.
+    pub(super) fn answered(&mut self, account: Account) -> Answer {
+        let received =
+            |channel: &Channel| account.received.get(channel).copied().unwrap_or_default();
+        let behind = |sent: &BTreeMap<Channel, Digest>| {
+            sent.iter().any(|(channel, sent)| received(channel).count < sent.count)
+        };
+        let same = |sent: &BTreeMap<Channel, Digest>| {
+            sent.iter().all(|(channel, sent)| received(channel).count == sent.count)
+        };
+        let mut differs = None;
+        match self.pinged.iter().position(same) {
+            Some(at) => {
+                let mut sent = self.pinged.drain(..=at).next_back().unwrap_or_default().into_iter();
+                differs = sent.find(|(channel, sent)| received(channel) != *sent);
+            }
+            // An answer to a ping that is forgotten says nothing.
+            None if self.forgotten && self.pinged.front().is_none_or(behind) => {}
+            None => {
+                let sent = self.pinged.back().unwrap_or(&self.digests);
+                let sent = sent.iter().find(|(channel, sent)| received(channel) != **sent);
+                differs = sent.map(|(channel, sent)| (*channel, *sent));
+            }
+        }
+        let differs = differs.map(|(channel, sent)| {
+            let missing = sent.count.saturating_sub(received(&channel).count);
+            Differs {
+                channel,
+                offset: self.heads.get(&channel).copied().unwrap_or(0),
+                difference: if missing > 0 { Difference::Missing } else { Difference::Altered },
+                events: missing.max(1),
+            }
+        });
+        let since = |now: u64, before: u64| now.saturating_sub(before);
+        let answer = Answer {
+            repeated: since(account.repeated, self.answered.repeated),
+            shown_twice: since(account.shown_twice, self.answered.shown_twice),
+            differs,
+        };
+        self.answered = account;
+        answer
     }
 
     /// A channel is carried from here on.
     pub(super) fn open(&mut self, channel: Channel) {
-        self.counts.entry(channel).or_default();
+        self.digests.entry(channel).or_default();
     }
 
     /// A frame was written. Gives the receipt for it.
     pub(super) fn wrote(&mut self, frame: &Frame, at: domain::Timestamp) -> Receipt {
-        *self.counts.entry(frame.channel).or_default() += 1;
+        self.digests.entry(frame.channel).or_default().add(frame.mark);
+        self.heads.insert(frame.channel, frame.offset);
         let named = !matches!(frame.distribution, Distribution::Broadcast);
         let outstanding = self.outstanding.entry(frame.channel).or_default();
         if outstanding.len() >= OUTSTANDING_MAX {
@@ -124,7 +191,62 @@ mod tests {
             "one received, four rendered"
         );
         assert_eq!(sent.acked(Channel::Chat, 4, AckStage::Rendered, at).len(), 0);
-        assert_eq!(sent.counts()[&Channel::Chat], 5);
+        assert_eq!(sent.pinged()[&Channel::Chat], 5);
+    }
+
+    fn says(digest: Digest) -> Account {
+        let received = BTreeMap::from([(Channel::Chat, digest)]);
+        Account { received, ..Account::default() }
+    }
+
+    #[test]
+    fn an_account_is_held_against_what_was_sent_before_its_ping() {
+        let mut sent = account(1..=5);
+        let five = sent.digests[&Channel::Chat];
+        sent.pinged();
+        let more = account(1..=7);
+        sent.digests = more.digests.clone();
+        sent.pinged();
+        // The first ping's answer comes after the second was sent.
+        assert_eq!(sent.answered(says(five)).differs, None);
+        let seven = sent.digests[&Channel::Chat];
+        assert_eq!(sent.answered(says(seven)).differs, None);
+
+        for (count, hash, difference, events) in [
+            (6, seven.hash, Difference::Missing, 1),
+            (7, seven.hash ^ 1, Difference::Altered, 1),
+            (9, seven.hash, Difference::Altered, 1),
+            (0, 0, Difference::Missing, 7),
+        ] {
+            sent.pinged();
+            let wrong = sent.answered(says(Digest { count, hash })).differs.expect("a difference");
+            assert_eq!((wrong.difference, wrong.events), (difference, events), "{count}");
+            assert_eq!((wrong.channel, wrong.offset), (Channel::Chat, 5));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_ping_that_is_forgotten_says_nothing() {
+        let mut sent = account(1..=1);
+        let one = sent.digests[&Channel::Chat];
+        sent.pinged();
+        sent.digests = account(1..=2).digests;
+        for _ in 0..PINGS_MAX {
+            sent.pinged();
+        }
+        assert_eq!(sent.pinged.len(), PINGS_MAX);
+        assert_eq!(sent.answered(says(one)).differs, None);
+    }
+
+    #[test]
+    fn what_a_client_dropped_is_counted_once() {
+        let mut sent = account(1..=1);
+        let mut told = says(sent.digests[&Channel::Chat]);
+        for (repeated, since) in [(2, 2), (2, 0), (5, 3)] {
+            sent.pinged();
+            told.repeated = repeated;
+            assert_eq!(sent.answered(told.clone()).repeated, since);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -92,6 +92,7 @@ pub struct Api {
     large: Arc<Semaphore>,
     waiters: Arc<Semaphore>,
     stopping: CancellationToken,
+    heard: Option<watch::Receiver<bool>>,
 }
 
 impl Api {
@@ -118,7 +119,14 @@ impl Api {
             clock,
             config: Arc::new(config),
             stopping,
+            heard: None,
         }
+    }
+
+    /// Not ready while this says that the member doesn't hear itself.
+    #[must_use]
+    pub fn hearing(self, heard: watch::Receiver<bool>) -> Self {
+        Self { heard: Some(heard), ..self }
     }
 }
 

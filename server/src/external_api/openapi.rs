@@ -49,7 +49,7 @@ use crate::problem::PROBLEM_JSON;
         ReplyError,
         CloudEvent,
         CloudEvents,
-        health::Readiness
+        crate::readiness::Readiness
     )),
     tags((name = "events"), (name = "health")),
     modifiers(&Additions)

@@ -19,7 +19,8 @@ use uuid::Uuid;
 use super::group::Committer;
 use super::sql::{Columns, Sql};
 use super::{
-    AgentRecord, Commit, Due, Integration, JournalRow, ListQuery, Receipt, Store, StoreError,
+    AgentRecord, Commit, Due, Integration, JournalId, JournalRow, ListQuery, Receipt, Store,
+    StoreError,
 };
 
 /// Every migration, in order; the numbers are never used again.
@@ -256,6 +257,15 @@ impl Store for Database {
         limit: u32,
     ) -> Result<Vec<JournalRow>, StoreError> {
         self.read_journal(channel, after, limit).await
+    }
+
+    async fn journal_ids(
+        &self,
+        channel: Channel,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<JournalId>, StoreError> {
+        self.read_journal_ids(channel, after, limit).await
     }
 
     async fn interactions(&self, query: &ListQuery) -> Result<InteractionList, StoreError> {

@@ -144,6 +144,17 @@ pub struct JournalRow {
     pub at: Timestamp,
 }
 
+/// What an event of the journal is compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalId {
+    /// Its place in the channel.
+    pub offset: u64,
+    /// Its id.
+    pub id: EventId,
+    /// The partition that it was decided in.
+    pub partition: u32,
+}
+
 /// An interaction whose deadline has passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -261,6 +272,21 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: u32,
     ) -> Result<Vec<JournalRow>, StoreError>;
+    /// As [`Store::journal`], without what is in the events.
+    async fn journal_ids(
+        &self,
+        channel: Channel,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<JournalId>, StoreError> {
+        let rows = self.journal(channel, after, limit).await?;
+        let id = |row: JournalRow| JournalId {
+            offset: row.offset,
+            id: row.id,
+            partition: row.partition,
+        };
+        Ok(rows.into_iter().map(id).collect())
+    }
     /// A page of interactions, newest change first, and the heads as of the read.
     async fn interactions(&self, query: &ListQuery) -> Result<InteractionList, StoreError>;
     /// One interaction with its timeline, if `viewer` may see it, and the heads as of the read.

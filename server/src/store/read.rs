@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::database::Database;
 use super::sql::{Columns, Sql, damaged};
-use super::{Due, JournalRow, ListQuery, Store, StoreError};
+use super::{Due, JournalId, JournalRow, ListQuery, Store, StoreError};
 
 /// The most events of a thread; the latest.
 const TIMELINE_MAX: u32 = 500;
@@ -189,6 +189,30 @@ impl Database {
             .all_in(&self.read)
             .await?;
         rows.iter().map(journal_row).collect()
+    }
+
+    pub(super) async fn read_journal_ids(
+        &self,
+        channel: Channel,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<JournalId>, StoreError> {
+        let rows = Sql::new("SELECT pos, id, part FROM journal WHERE channel = ")
+            .arg(channel.as_str())
+            .and(" AND pos > ")
+            .arg(after)
+            .and(" ORDER BY pos LIMIT ")
+            .arg(limit)
+            .all_in(&self.read)
+            .await?;
+        let id = |row: &AnyRow| {
+            Ok(JournalId {
+                offset: row.count("pos")?,
+                id: row.parsed("id")?,
+                partition: u32::try_from(row.int("part")?).map_err(|_| damaged("part"))?,
+            })
+        };
+        rows.iter().map(id).collect()
     }
 
     pub(super) async fn read_list(&self, query: &ListQuery) -> Result<InteractionList, StoreError> {

@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, header};
 use domain::{InteractionId, Login, Role, Timestamp};
 use leptos_axum::ResponseOptions;
 use protocol::{
-    AgentView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList, Journey, Me,
-    Principal,
+    AgentView, AuditView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList,
+    Journey, Me, Principal,
 };
 use uuid::Uuid;
 
@@ -242,6 +242,11 @@ impl Desk for RequestDesk {
         let deed = if replay { Deed::Replay } else { Deed::Drop };
         let done = self.web.state.dead_letters.settle(&id, deed, who.as_str()).await;
         Ok(settled(done)?.is_some())
+    }
+
+    async fn audit(&self) -> Result<AuditView, DeskError> {
+        self.admin().await?;
+        Ok(self.web.state.members.audit().view())
     }
 
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError> {

@@ -11,20 +11,21 @@ mod throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Json, Router};
-use serde_json::json;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::broker::BrokerState;
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
+use crate::members::Members;
 use crate::problem::Refused;
+use crate::readiness::readiness;
 use crate::store::Store;
 use throttle::Throttle;
 
@@ -57,6 +58,8 @@ pub struct State {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// Whether this member is heard, and what the loss auditor says.
+    pub members: Members,
     /// WebSocket addresses of live aggregators, least loaded first.
     pub aggregators: watch::Receiver<Vec<String>>,
     /// Whether the broker is up, where this process has one.
@@ -99,16 +102,10 @@ pub fn router(state: State) -> Router {
 }
 
 async fn readyz(axum::extract::State(web): axum::extract::State<Web>) -> Response {
-    let ping = tokio::time::timeout(Duration::from_secs(2), web.state.store.ping()).await;
-    let store = if matches!(ping, Ok(Ok(()))) { "up" } else { "down" };
-    let broker = web.state.broker_state.as_ref().map_or("up", |state| match &*state.borrow() {
-        BrokerState::Up => "up",
-        BrokerState::Blocked(_) => "blocked",
-        BrokerState::Down(_) => "down",
-    });
-    let ready = store == "up" && broker == "up";
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "broker": broker, "store": store }))).into_response()
+    let state = &web.state;
+    let broker = state.broker_state.as_ref().map_or(BrokerState::Up, |it| it.borrow().clone());
+    let heard = *state.members.heard().borrow();
+    readiness(state.store.as_ref(), &broker, heard).await.into_response()
 }
 
 /// Refuses what another site's page makes a browser send, and says on each
