@@ -194,6 +194,44 @@ test("killed and back, the page goes on by itself and nothing is missing or doub
   assert.equal(said.length, 1);
 });
 
+test("what is given while the server is gone outlives a reload and has one effect", async (t) => {
+  const { warren, page } = await desk(t);
+  await warren.post("chat", {
+    type: "chat.started", chat: "s-1", contact: { name: "Noor Aziz" }, text: "Hello?",
+  });
+  const interaction = await rowOf(page, "Noor Aziz");
+  await page.click(row(interaction));
+  await page.click(id("action-take"));
+  await state(page, interaction, "active");
+  const address = page.url();
+  await warren.kill();
+  await page.waitForSelector(`${id("connection-pill")}:not([data-state="live"])`);
+  await page.fill(id("composer-text"), "Said before the reload");
+  await page.click(id("composer-send"));
+  await page.locator(`${id("outgoing")}[data-state="pending"]`).waitFor();
+  // Something with a deadline as well: it is done or told as failed, never dropped.
+  await page.click(id("action-end-chat"));
+  await page.waitForSelector(`${id("action-end-chat")}[aria-busy="true"]`);
+  await assert.rejects(page.reload(), /ERR_CONNECTION_REFUSED/);
+  await warren.begin();
+  await page.goto(address);
+  await live(page);
+  const said = entries(page, "chat.message").filter({ hasText: "Said before the reload" });
+  await said.waitFor();
+  await until("the end of the chat, or word of it", async () =>
+    (await snapshot(page, interaction)).state === "wrap_up" || (await page.isVisible(id("error"))),
+  );
+  await until("nothing under way", async () => (await page.locator(id("outgoing")).count()) === 0);
+  assert.equal(await said.count(), 1);
+  const { timeline } = await snapshot(page, interaction);
+  assert.equal(timeline.filter((event) => event.text === "Said before the reload").length, 1);
+  // What has its answer is not kept: the next page sends nothing again.
+  await page.reload();
+  await live(page);
+  await said.waitFor();
+  assert.equal(await page.locator(id("outgoing")).count(), 0);
+});
+
 test("pages can be read and forms be sent without scripts", async (t) => {
   const warren = await Warren.start();
   t.after(() => warren.stop());

@@ -32,6 +32,8 @@ const FRAMES_MAX: usize = 1_024;
 const TICK_MS: u32 = 250;
 /// How long a snapshot that could not be read waits to be read again.
 const AGAIN_MS: u32 = 1_000;
+/// A database that doesn't open in this time is done without.
+const STORE_MS_MAX: u32 = 3_000;
 
 /// Where what arrives shows.
 #[derive(Clone, Copy)]
@@ -42,6 +44,8 @@ pub struct Feed {
     pub status: RwSignal<Status>,
     /// The server's clock less this computer's, in milliseconds.
     pub skew_ms: RwSignal<i64>,
+    /// False if what waits for its answer is lost with the page.
+    pub keeps: RwSignal<bool>,
 }
 
 enum Arrival {
@@ -58,7 +62,8 @@ pub struct Handle(mpsc::Sender<Arrival>);
 
 impl Handle {
     fn say(&self, arrival: Arrival) {
-        // A page that is so far behind is reloaded by its reader anyway.
+        // Every new sender has a place of its own: nothing is turned away
+        // while the driver runs.
         let _ = self.0.clone().try_send(arrival);
     }
 
@@ -143,19 +148,20 @@ pub fn start(feed: Feed, boot: &Boot) -> Handle {
     let more = boot.open.next_cursor.clone();
     let driver_sender = sender.clone();
     spawn_local(async move {
-        let store = Store::open().await;
+        let (store, kept) = kept(&login).await;
+        feed.keeps.set(store.keeps());
         let mut driver = Driver {
             feed,
             machine,
-            store: store.clone(),
-            login: login.clone(),
+            store,
+            login,
             sender: driver_sender,
             links: HashMap::new(),
             loading: HashSet::new(),
             again: HashSet::new(),
             stopped: false,
         };
-        for kept in store.all(&login).await {
+        for kept in kept {
             driver.restore(kept);
         }
         let _ = driver.take(vec![Arrival::Machine(Input::Start)]);
@@ -164,6 +170,20 @@ pub fn start(feed: Feed, boot: &Boot) -> Handle {
     spawn_local(tick(sender.clone()));
     spawn_local(rest_of_open(sender, more));
     handle
+}
+
+/// What was given before and has no answer. A browser whose database hangs
+/// connects all the same.
+async fn kept(login: &domain::Login) -> (Store, Vec<Kept>) {
+    let read = Box::pin(async {
+        let store = Store::open().await;
+        let kept = store.all(login).await;
+        (store, kept)
+    });
+    match select(read, TimeoutFuture::new(STORE_MS_MAX)).await {
+        Either::Left((read, _)) => read,
+        Either::Right(_) => (Store::none(), Vec::new()),
+    }
 }
 
 async fn tick(mut sender: mpsc::Sender<Arrival>) {
@@ -280,36 +300,64 @@ impl Driver {
             command: body.clone(),
             deadline_ms,
         });
+        for id in self.feed.desk.with_untracked(|desk| state::superseded(desk, &command)) {
+            let _ = self.step(Input::Dismiss(id), inputs);
+        }
         let id = command.id;
         inputs.push(state::Input::Given(command));
-        self.step(Input::Command { id, command: body, deadline_ms }, inputs)
+        self.step(Input::Command { id, command: body, deadline_ms, age_ms: 0 }, inputs)
     }
 
-    /// A command of an earlier page. What had a deadline is too late by now.
+    /// A command of an earlier page. What had a deadline has what is left of it;
+    /// where that is nothing, it shows as not done.
     fn restore(&mut self, kept: Kept) {
         let Kept { id, at, command, deadline_ms, .. } = kept;
-        match decode_command(&command, "") {
-            Ok((decoded, _)) if deadline_ms.is_none() => {
-                let outgoing = Outgoing { id, command: decoded, at, progress: Progress::Pending };
-                let mut inputs = vec![state::Input::Given(outgoing)];
-                self.step(Input::Command { id, command, deadline_ms }, &mut inputs);
-                let _ = self.take(inputs.into_iter().map(Arrival::Desk).collect());
-            }
-            _ => self.store.remove(id),
-        }
+        let Ok((decoded, _)) = decode_command(&command, "") else {
+            // Kept by another version of this page, which knew more.
+            self.store.remove(id);
+            return;
+        };
+        let age_ms = u64::try_from(browser::now().since(at).as_millis()).unwrap_or(u64::MAX);
+        let outgoing = Outgoing { id, command: decoded, at, progress: Progress::Pending };
+        let mut inputs = vec![state::Input::Given(outgoing)];
+        let _ = self.step(Input::Command { id, command, deadline_ms, age_ms }, &mut inputs);
+        let _ = self.take(inputs.into_iter().map(Arrival::Desk).collect());
     }
 
     /// True if there is something new to draw.
     fn step(&mut self, input: Input, inputs: &mut Vec<state::Input>) -> bool {
+        let mut drawn = false;
+        let mut next = vec![input];
+        while let Some(input) = next.pop() {
+            drawn |= self.step_once(input, inputs, &mut next);
+        }
+        drawn
+    }
+
+    /// What comes of it at once goes to `next`.
+    fn step_once(
+        &mut self,
+        input: Input,
+        inputs: &mut Vec<state::Input>,
+        next: &mut Vec<Input>,
+    ) -> bool {
         self.stopped |= matches!(input, Input::Stop);
         let mut drawn = false;
         for output in self.machine.step(input, browser::steady_ms()) {
             match output {
-                Output::Open(id, url) => self.open(id, &url),
+                Output::Open(id, url) => {
+                    if !self.open(id, &url) {
+                        next.push(Input::Closed(id, 1006));
+                    }
+                }
                 Output::Close(id) => {
                     self.links.remove(&id);
                 }
-                Output::Send(id, frame) => self.send(id, &frame),
+                Output::Send(id, frame) => {
+                    if !self.send(id, &frame) {
+                        next.push(Input::Closed(id, 1006));
+                    }
+                }
                 Output::Event(event) => {
                     drawn = true;
                     inputs.push(state::Input::Event(event));
@@ -352,30 +400,32 @@ impl Driver {
         self.feed.status.set(status);
     }
 
-    fn send(&mut self, id: LinkId, frame: &ClientFrame) {
-        if let (Some(link), Ok(text)) = (self.links.get_mut(&id), serde_json::to_string(frame)) {
-            // What doesn't fit is lost with the line, which is about to break.
-            let _ = link.try_send(text);
+    /// False if the line takes no more. It is given up: what waits for an
+    /// answer goes out again on the next one.
+    fn send(&mut self, id: LinkId, frame: &ClientFrame) -> bool {
+        let (Some(link), Ok(text)) = (self.links.get_mut(&id), serde_json::to_string(frame)) else {
+            return true;
+        };
+        let taken = link.try_send(text).is_ok();
+        if !taken {
+            self.links.remove(&id);
         }
+        taken
     }
 
-    fn open(&mut self, id: LinkId, url: &str) {
+    /// False if there can't be such a socket.
+    fn open(&mut self, id: LinkId, url: &str) -> bool {
         // Trunk's proxy drops the answer to an offered subprotocol.
         let socket = if cfg!(feature = "csr") {
             WebSocket::open(url)
         } else {
             WebSocket::open_with_protocol(url, SUBPROTOCOL)
         };
-        match socket {
-            Ok(socket) => {
-                let (frames, waiting) = mpsc::channel(FRAMES_MAX);
-                self.links.insert(id, frames);
-                spawn_local(serve(id, socket, waiting, self.sender.clone()));
-            }
-            Err(_) => {
-                let _ = self.sender.try_send(Arrival::Machine(Input::Closed(id, 1006)));
-            }
-        }
+        let Ok(socket) = socket else { return false };
+        let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        self.links.insert(id, frames);
+        spawn_local(serve(id, socket, waiting, self.sender.clone()));
+        true
     }
 
     fn load(&mut self, id: InteractionId) {

@@ -47,8 +47,10 @@ pub enum Input {
         id: CommandId,
         /// Its body.
         command: Value,
-        /// Don't do it later than this from when it is sent.
+        /// Don't do it later than this from when it was given.
         deadline_ms: Option<u64>,
+        /// How long ago that was.
+        age_ms: u64,
     },
     /// A failed command is wanted after all.
     Retry(CommandId),
@@ -240,11 +242,14 @@ impl Machine {
                 }
             }
             Input::Offline => self.online = false,
-            Input::Command { id, command, deadline_ms } => {
-                if self.outbox.put(id, command, deadline_ms, now) {
+            Input::Command { id, command, deadline_ms, age_ms } => {
+                if self.outbox.put(id, command, deadline_ms, age_ms, now) {
                     self.send_command(id, now, out);
+                    self.lapse(now, out);
                 } else {
-                    let error = failure("busy", "too many changes wait for the connection");
+                    // It is not kept, so that there is nothing to try again.
+                    let message = "too many changes wait for the connection";
+                    let error = ReplyError { temporary: false, ..failure("busy", message) };
                     out.extend([Output::Answered(id, Some(error)), Output::Forget(id)]);
                 }
             }
@@ -447,7 +452,9 @@ impl Machine {
         self.broker_lost = false;
         let mut lost = false;
         for (channel, report) in streams {
-            if report.recovered {
+            let known = self.cursors.get(&channel);
+            // An offset of another journal says nothing in this one.
+            if report.recovered && known.is_none_or(|known| known.epoch == report.epoch) {
                 link.replaying += report.replayed;
                 let cursor = Cursor { epoch: report.epoch, offset: report.offset };
                 self.cursors.entry(channel).or_insert(cursor);
@@ -477,10 +484,14 @@ impl Machine {
             return;
         };
         self.latency_ms = elapsed_ms.or(self.latency_ms);
-        let again = error.as_ref().is_some_and(|error| error.temporary);
-        out.push(Output::Answered(id, error));
-        if !again {
-            out.push(Output::Forget(id));
+        out.extend([Output::Answered(id, error), Output::Forget(id)]);
+    }
+
+    /// What was not done in time is told, and waits for a retry.
+    fn lapse(&mut self, now: u64, out: &mut Vec<Output>) {
+        for (id, refusal) in self.outbox.lapsed(now) {
+            let error = refusal.unwrap_or_else(|| failure("no_answer", "no answer came in time"));
+            out.push(Output::Answered(id, Some(error)));
         }
     }
 
@@ -516,10 +527,7 @@ impl Machine {
     }
 
     fn tick(&mut self, now: u64, out: &mut Vec<Output>) {
-        for id in self.outbox.lapsed(now) {
-            let error = failure("no_answer", "no answer came in time");
-            out.push(Output::Answered(id, Some(error)));
-        }
+        self.lapse(now, out);
         if let Phase::Waiting { until } = self.phase
             && until <= now
         {
@@ -578,6 +586,9 @@ fn failure(code: &str, message: &str) -> ReplyError {
     ReplyError { code: code.into(), message: message.into(), temporary: true, pointer: None }
 }
 
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod command_tests;
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;

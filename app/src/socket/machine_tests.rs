@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 
-fn machine() -> Machine {
+pub(super) fn machine() -> Machine {
     let cursors = BTreeMap::from([(Channel::Chat, cursor("e", 10))]);
     Machine::new(1, Candidates::new(vec!["own".into(), "other".into()]), cursors)
 }
@@ -16,7 +16,7 @@ fn cursor(epoch: &str, offset: u64) -> Cursor {
     Cursor { epoch: epoch.into(), offset }
 }
 
-fn welcome(recovered: bool, offset: u64, replayed: u64) -> ServerFrame {
+pub(super) fn welcome(recovered: bool, offset: u64, replayed: u64) -> ServerFrame {
     let report = CursorReport { epoch: "e".into(), offset, recovered, replayed };
     ServerFrame::Welcome {
         session: SessionId(Uuid::nil()),
@@ -33,7 +33,7 @@ fn welcome(recovered: bool, offset: u64, replayed: u64) -> ServerFrame {
     }
 }
 
-fn event(offset: u64) -> ServerFrame {
+pub(super) fn event(offset: u64) -> ServerFrame {
     ServerFrame::Event {
         channel: Channel::Chat,
         offset,
@@ -52,7 +52,7 @@ fn event(offset: u64) -> ServerFrame {
     }
 }
 
-fn ping(sent: u64) -> ServerFrame {
+pub(super) fn ping(sent: u64) -> ServerFrame {
     ServerFrame::Ping {
         at: Timestamp::from_millis(0),
         sent: BTreeMap::from([(Channel::Chat, sent)]),
@@ -60,11 +60,16 @@ fn ping(sent: u64) -> ServerFrame {
     }
 }
 
-fn says(machine: &mut Machine, link: LinkId, frame: ServerFrame, now: u64) -> Vec<Output> {
+pub(super) fn says(
+    machine: &mut Machine,
+    link: LinkId,
+    frame: ServerFrame,
+    now: u64,
+) -> Vec<Output> {
     machine.step(Input::Frame(link, Box::new(frame)), now)
 }
 
-fn live() -> Machine {
+pub(super) fn live() -> Machine {
     let mut machine = machine();
     let _ = machine.step(Input::Start, 0);
     let _ = machine.step(Input::Opened(1), 10);
@@ -72,7 +77,7 @@ fn live() -> Machine {
     machine
 }
 
-fn events(out: &[Output]) -> Vec<u128> {
+pub(super) fn events(out: &[Output]) -> Vec<u128> {
     out.iter()
         .filter_map(|one| match one {
             Output::Event(event) => Some(event.id.0.as_u128()),
@@ -81,7 +86,7 @@ fn events(out: &[Output]) -> Vec<u128> {
         .collect()
 }
 
-fn frames(out: &[Output]) -> Vec<&ClientFrame> {
+pub(super) fn frames(out: &[Output]) -> Vec<&ClientFrame> {
     out.iter()
         .filter_map(|one| match one {
             Output::Send(_, frame) => Some(&**frame),
@@ -90,15 +95,15 @@ fn frames(out: &[Output]) -> Vec<&ClientFrame> {
         .collect()
 }
 
-fn id(n: u128) -> CommandId {
+pub(super) fn id(n: u128) -> CommandId {
     CommandId(Uuid::from_u128(n))
 }
 
-fn command(n: u128, deadline_ms: Option<u64>) -> Input {
-    Input::Command { id: id(n), command: json!({"type":"take"}), deadline_ms }
+pub(super) fn command(n: u128, deadline_ms: Option<u64>) -> Input {
+    Input::Command { id: id(n), command: json!({"type":"take"}), deadline_ms, age_ms: 0 }
 }
 
-fn reply(n: u128, error: Option<ReplyError>) -> ServerFrame {
+pub(super) fn reply(n: u128, error: Option<ReplyError>) -> ServerFrame {
     ServerFrame::Reply { id: id(n), ok: error.is_none().then(|| json!({})), error }
 }
 
@@ -281,53 +286,68 @@ fn what_cannot_be_replayed_is_read_from_a_snapshot() {
 }
 
 #[test]
-fn a_command_is_sent_again_under_the_same_id_until_its_reply() {
+fn nothing_that_a_dead_line_still_says_counts() {
     let mut machine = live();
+    let _ = machine.step(command(7, None), 40);
     let _ = machine.step(Input::Closed(1, 1006), 50);
-    assert_eq!(frames(&machine.step(command(7, None), 60)).len(), 0, "it waits");
-    let _ = machine.step(Input::Wake, 70);
-    let _ = machine.step(Input::Opened(2), 80);
-    let out = says(&mut machine, 2, welcome(true, 10, 0), 90);
-    assert!(matches!(frames(&out)[..], [ClientFrame::Command { id: sent, .. }] if *sent == id(7)));
-    let _ = machine.step(Input::Closed(2, 1006), 95);
-    let _ = machine.step(Input::Wake, 96);
-    let _ = machine.step(Input::Opened(3), 97);
-    let out = says(&mut machine, 3, welcome(true, 10, 0), 100);
-    assert_eq!(frames(&out).len(), 1);
-    let out = says(&mut machine, 3, reply(7, None), 130);
-    assert!(out.contains(&Output::Answered(id(7), None)) && out.contains(&Output::Forget(id(7))));
-    assert!(out.contains(&Output::Status(Status::Live(Some(30)))), "timed by the command");
-    assert_eq!(says(&mut machine, 3, reply(7, None), 131), []);
-}
-
-#[test]
-fn a_deadline_without_an_answer_fails_and_a_retry_keeps_the_id() {
-    let mut machine = live();
-    let _ = machine.step(command(7, Some(1_000)), 100);
-    let _ = says(&mut machine, 1, ping(0), 2_000);
-    let _ = says(&mut machine, 1, ping(0), 4_000);
-    let _ = says(&mut machine, 1, ping(0), 6_000);
-    let out = machine.step(Input::Tick, 6_100);
-    assert!(matches!(&out[..], [Output::Answered(failed, Some(_)), ..] if *failed == id(7)));
-    let out = machine.step(Input::Retry(id(7)), 6_200);
-    assert!(out.contains(&Output::Resent(id(7))));
-    assert!(matches!(frames(&out)[..], [ClientFrame::Command { id: sent, .. }] if *sent == id(7)));
-}
-
-#[test]
-fn a_temporary_refusal_is_tried_again_by_itself() {
-    let mut machine = live();
-    let _ = machine.step(command(7, None), 100);
-    let unavailable = failure("unavailable", "the broker is gone");
-    assert_eq!(says(&mut machine, 1, reply(7, Some(unavailable.clone())), 110), []);
-    let out = machine.step(Input::Tick, 700);
-    assert!(frames(&out).iter().any(|frame| matches!(frame, ClientFrame::Command { .. })));
-    for _ in 0..3 {
-        assert_eq!(says(&mut machine, 1, reply(7, Some(unavailable.clone())), 710), []);
+    let _ = machine.step(Input::Wake, 60);
+    let _ = machine.step(Input::Opened(2), 70);
+    // The old session's replay runs on into the new session's.
+    for frame in [event(11), reply(7, None), ping(5), welcome(false, 99, 0)] {
+        assert_eq!(says(&mut machine, 1, frame, 80), []);
     }
-    let out = says(&mut machine, 1, reply(7, Some(unavailable.clone())), 720);
-    assert!(out.contains(&Output::Answered(id(7), Some(unavailable))));
-    assert!(!out.contains(&Output::Forget(id(7))), "it waits for a retry");
+    assert_eq!(machine.positions()[&Channel::Chat], 10);
+    let _ = says(&mut machine, 2, welcome(true, 12, 2), 90);
+    let gap = ServerFrame::Gap { channel: Channel::Chat, epoch: "x".into(), offset: 900 };
+    for frame in [event(12), gap] {
+        assert_eq!(says(&mut machine, 1, frame, 91), []);
+    }
+    assert_eq!(events(&says(&mut machine, 2, event(11), 92)), [11]);
+    assert_eq!(events(&says(&mut machine, 2, event(12), 93)), [12]);
+    assert!(!says(&mut machine, 2, ping(2), 94).contains(&Output::Close(2)), "its own count");
+}
+
+#[test]
+fn an_old_offset_says_nothing_in_another_journal() {
+    for recovered in [false, true] {
+        let mut machine = live();
+        let _ = machine.step(Input::Closed(1, 1006), 50);
+        let _ = machine.step(Input::Wake, 60);
+        let _ = machine.step(Input::Opened(2), 70);
+        let report = CursorReport { epoch: "new".into(), offset: 3, recovered, replayed: 0 };
+        let mut frame = welcome(true, 0, 0);
+        if let ServerFrame::Welcome { streams, .. } = &mut frame {
+            *streams = BTreeMap::from([(Channel::Chat, report)]);
+        }
+        assert!(says(&mut machine, 2, frame, 80).contains(&Output::Snapshot(1)));
+        assert_eq!(machine.positions()[&Channel::Chat], 3);
+        assert_eq!(events(&says(&mut machine, 2, event(4), 90)), [4], "below the old offset");
+    }
+}
+
+#[test]
+fn a_position_is_told_only_of_what_was_given_out() {
+    let mut machine = machine();
+    let mut given = 10;
+    let _ = machine.step(Input::Start, 0);
+    for (link, offsets) in [(1, [11, 12, 11]), (2, [12, 15, 13]), (3, [14, 15, 16])] {
+        let _ = machine.step(Input::Wake, 0);
+        let out = machine.step(Input::Opened(link), 0);
+        assert!(matches!(
+            frames(&out)[..],
+            [ClientFrame::Hello { resume, .. }] if resume[&Channel::Chat].offset == given
+        ));
+        // What is announced is not what has come.
+        let _ = says(&mut machine, link, welcome(true, 99, 3), 0);
+        assert_eq!(machine.positions()[&Channel::Chat], given);
+        for offset in offsets {
+            let out = says(&mut machine, link, event(offset), 0);
+            given = events(&out).first().map_or(given, |one| u64::try_from(*one).expect("small"));
+            assert_eq!(machine.positions()[&Channel::Chat], given);
+        }
+        let _ = machine.step(Input::Closed(link, 1006), 0);
+    }
+    assert_eq!(given, 16);
 }
 
 #[test]
@@ -342,19 +362,6 @@ fn acks_are_batched_cumulative_and_sent_once() {
     let _ = machine.step(Input::Rendered(BTreeMap::from([(Channel::Chat, 15)])), 310);
     assert_eq!(frames(&machine.step(Input::Tick, 550)), [&ack(15, AckStage::Rendered)]);
     assert_eq!(machine.step(Input::Tick, 800), []);
-}
-
-#[test]
-fn a_full_outbox_refuses_and_a_stopped_machine_does_nothing() {
-    let mut machine = live();
-    for n in 0..super::super::outbox::OUTBOX_MAX as u128 {
-        let _ = machine.step(command(n, None), 100);
-    }
-    let out = machine.step(command(9_999, None), 100);
-    assert!(matches!(&out[..], [Output::Answered(_, Some(_)), Output::Forget(_)]));
-    let out = machine.step(Input::Stop, 101);
-    assert_eq!(out, [Output::Close(1), Output::Status(Status::Offline)]);
-    assert_eq!(machine.step(Input::Wake, 102), []);
 }
 
 /// When each of many clients whose aggregator died at once opens its first

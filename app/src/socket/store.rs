@@ -55,6 +55,15 @@ impl Store {
         Self(open().await.ok())
     }
 
+    /// Keeps nothing.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn keeps(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn commands(&self, mode: IdbTransactionMode) -> Option<IdbObjectStore> {
         let database = self.0.as_ref()?;
         let transaction = database.transaction_with_str_and_mode(COMMANDS, mode).ok()?;

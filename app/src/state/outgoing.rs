@@ -40,13 +40,22 @@ pub fn text_of(command: &AgentCommand) -> Option<&str> {
     }
 }
 
+/// Failures that a new command about the same interaction makes stale; words
+/// stay until somebody says so.
+#[must_use]
+pub fn superseded(desk: &Desk, by: &Outgoing) -> Vec<CommandId> {
+    let about = by.command.interaction_id();
+    desk.outgoing
+        .iter()
+        .filter(|one| matches!(one.progress, Progress::Failed(_)))
+        .filter(|one| text_of(&one.command).is_none() && one.command.interaction_id() == about)
+        .map(|one| one.id)
+        .collect()
+}
+
 pub(super) fn give(desk: &mut Desk, command: Outgoing) {
-    desk.outgoing.retain(|one| {
-        let superseded = matches!(one.progress, Progress::Failed(_))
-            && text_of(&one.command).is_none()
-            && one.command.interaction_id() == command.command.interaction_id();
-        one.id != command.id && !superseded
-    });
+    let stale = superseded(desk, &command);
+    desk.outgoing.retain(|one| one.id != command.id && !stale.contains(&one.id));
     desk.outgoing.push(command);
     if desk.outgoing.len() > OUTGOING_MAX {
         desk.outgoing.remove(0);
@@ -133,6 +142,23 @@ mod tests {
         assert_eq!(desk.outgoing[0].id, id, "a retry is the same command");
         let _ = reduce(&mut desk, Input::Dismiss(id));
         assert!(desk.outgoing.is_empty());
+    }
+
+    #[test]
+    fn a_new_command_lets_go_of_a_failed_one_but_never_of_words() {
+        let mut desk = Desk::default();
+        let words = note(1);
+        let interaction_id = words.command.interaction_id().expect("its own");
+        let take = |id| Outgoing { command: AgentCommand::Take { interaction_id }, ..note(id) };
+        for one in [words, take(2)] {
+            let id = one.id;
+            let _ = reduce(&mut desk, Input::Given(one));
+            let _ = reduce(&mut desk, Input::Answered { id, error: Some(error()) });
+        }
+        assert_eq!(superseded(&desk, &take(3)), [CommandId(Uuid::from_u128(2))]);
+        let _ = reduce(&mut desk, Input::Given(take(3)));
+        let left: Vec<_> = desk.outgoing.iter().map(|one| one.id.0.as_u128()).collect();
+        assert_eq!(left, [1, 3]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn TopBar() -> impl IntoView {
                 <kbd>"/"</kbd>
             </label>
             <Notice/>
+            <Unkept/>
             <Pill/>
             <PresenceSelect/>
             <button class="icon-button" type="button" title="Light or dark"
@@ -78,6 +79,21 @@ fn Notice() -> impl IntoView {
         </div>
     }
     .into_any()
+}
+
+/// Said where the browser has no database to keep what is on its way.
+#[component]
+fn Unkept() -> impl IntoView {
+    let ui = wiring();
+    let shown = move || {
+        (!ui.keeps.get()).then(|| view! {
+        <span class="notice notice-warning" role="status" data-testid="unkept"
+            title="This browser gives the page no storage: what is still being sent is lost if you close or reload it.">
+            "Keep this tab open while it sends"
+        </span>
+    })
+    };
+    shown.into_any()
 }
 
 /// What a trouble means for whoever works here.

@@ -20,6 +20,8 @@ pub(super) struct Wiring {
     /// The server's time, by the second.
     pub(super) now: RwSignal<Timestamp>,
     skew_ms: RwSignal<i64>,
+    /// False if what waits for its answer is lost with the page.
+    pub(super) keeps: RwSignal<bool>,
     /// True once the browser's own clock and storage may show.
     pub(super) alive: RwSignal<bool>,
     /// Which interaction the address names.
@@ -70,6 +72,7 @@ impl Wiring {
             status: RwSignal::new(Status::default()),
             now: RwSignal::new(boot.now),
             skew_ms: RwSignal::new(0),
+            keeps: RwSignal::new(true),
             alive: RwSignal::new(false),
             selected,
             filter,
@@ -86,8 +89,12 @@ impl Wiring {
     /// Connects. For effects: only browsers come here.
     #[cfg(feature = "browser")]
     pub(super) fn start(self, boot: &Boot) {
-        let feed =
-            crate::socket::Feed { desk: self.desk, status: self.status, skew_ms: self.skew_ms };
+        let feed = crate::socket::Feed {
+            desk: self.desk,
+            status: self.status,
+            skew_ms: self.skew_ms,
+            keeps: self.keeps,
+        };
         self.skew_ms.set(boot.now.as_millis() - browser::now().as_millis());
         self.handle.set_value(Some(crate::socket::start(feed, boot)));
         self.alive.set(true);
