@@ -153,6 +153,8 @@ impl System {
         };
         let port = |index: usize| ports[index].to_string();
         let on = |index: usize| format!("127.0.0.1:{}", ports[index]);
+        // Pages give their cookie to the host that they come from only.
+        let web = format!("{}:{}", proxy::HOST, ports[8]);
         let members = vec![
             member("aggregator 1", &["aggregator", &port(0), &port(1), &port(2)]),
             member("aggregator 2", &["aggregator", &port(3), &port(4), &port(5)]),
@@ -160,7 +162,7 @@ impl System {
             member("backend 2", &["backend"]),
             member("external api 1", &["external-api", "--external", &on(6)]),
             member("external api 2", &["external-api", "--external", &on(7)]),
-            member("web", &["web", "--web", &on(8)]),
+            member("web", &["web", "--web", &web]),
         ];
         let system = Self {
             binary: binary.to_owned(),
@@ -174,7 +176,7 @@ impl System {
                 .map(|index| format!("ws://{}:{}/ws/all", proxy::HOST, ports[index]))
                 .to_vec(),
             external: [6, 7].map(|index| format!("http://{}", on(index))).to_vec(),
-            web: format!("http://{}", on(8)),
+            web: format!("http://{web}"),
             store,
             inbound: None,
         };
