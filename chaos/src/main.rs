@@ -194,6 +194,10 @@ async fn run(cli: &Cli) -> io::Result<bool> {
             (LOGINS[number % LOGINS.len()], folder.join(format!("page-{number}.jsonl")));
         pages.push(Page::open(&web, login, System::password(), journal, run.begun)?);
     }
+    // Under a minute without aggregators, say, nobody could sign in.
+    for page in &pages {
+        page.ready().await;
+    }
 
     let mut faults = Journal::create(&folder.join("faults.jsonl"), run.begun)?;
     let minutes = cli.minutes;

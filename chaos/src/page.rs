@@ -37,6 +37,16 @@ impl Page {
         Ok(Self { child, journal })
     }
 
+    /// Waits until it shows something. One that doesn't come to it is found
+    /// out in the end.
+    pub(crate) async fn ready(&self) {
+        let deadline = Instant::now() + crate::PATIENCE;
+        let blank = || std::fs::metadata(&self.journal).is_ok_and(|journal| journal.len() == 0);
+        while blank() && Instant::now() < deadline {
+            tokio::time::sleep(crate::HEARTBEAT).await;
+        }
+    }
+
     /// Ends the watch: it waits for the last message first.
     pub(crate) async fn close(mut self) -> io::Result<()> {
         drop(self.child.stdin.take());
