@@ -1,12 +1,19 @@
-// Watches one chat in a real page while the desk is being broken, and tells
-// what is wrong on the screen when its standard input ends: nothing, if each
-// message is there once and in order.
+// Watches one chat in a real page while the desk is being broken, until its
+// standard input ends and the last message is there. Writes what the screen
+// shows, each time that it is something new, and what else is wrong, to a
+// journal; who reads that decides.
 //
-//   node end2end/watch.mjs WEB LOGIN PASSWORD INTERACTION
+//   node end2end/watch.mjs WEB LOGIN PASSWORD INTERACTION JOURNAL MS_ALREADY
+
+import { appendFileSync } from "node:fs";
 
 import { launch, live, open, signIn, snapshot, until } from "./lib.mjs";
 
-const [web, login, password, interaction] = process.argv.slice(2);
+const [web, login, password, interaction, journal, already] = process.argv.slice(2);
+function write(saw) {
+  const t = Number(already) + Math.round(performance.now());
+  appendFileSync(journal, `${JSON.stringify({ t, ...saw })}\n`);
+}
 let over = false;
 process.stdin.on("end", () => (over = true)).resume();
 
@@ -44,13 +51,13 @@ const texts = async () => {
   return all.flatMap((text) => /message (\d+)/.exec(text)?.[1] ?? []).map(Number);
 };
 
-function compare(numbers) {
-  numbers.forEach((number, index) => {
-    const before = numbers[index - 1];
-    if (index > 0 && number === before) faults.add(`message ${number} twice`);
-    else if (index > 0 && number !== before + 1) faults.add(`message ${number} after ${before}`);
-  });
-  return numbers;
+let shown = "[]";
+async function look() {
+  const messages = await texts();
+  const now = JSON.stringify(messages);
+  if (now !== shown) write({ what: "shown", messages });
+  shown = now;
+  return messages;
 }
 
 try {
@@ -65,17 +72,16 @@ try {
     return (await texts()).length > 0;
   });
   while (!over) {
-    compare(await texts());
+    await look();
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
-  const last = await until("the last message", async () => {
+  await until("the last message", async () => {
     const { timeline } = await snapshot(page, interaction);
     if (!timeline) throw new Error("no snapshot");
     const numbers = timeline.flatMap((entry) => /message (\d+)/.exec(JSON.stringify(entry))?.[1] ?? []);
     const wanted = Number(numbers.at(-1));
-    return compare(await texts()).at(-1) === wanted && { wanted };
+    return (await look()).at(-1) === wanted;
   });
-  if (!(last.wanted > 0)) faults.add("nothing was watched");
   for (const fault of page.faults) faults.add(fault);
 } catch (error) {
   const pill = await page.locator('[data-testid="connection-pill"]').getAttribute("data-state").catch(() => "none");
@@ -85,5 +91,4 @@ try {
 } finally {
   await browser.close();
 }
-for (const fault of faults) console.log(fault.split("\n")[0]);
-process.exitCode = faults.size > 0 ? 1 : 0;
+for (const fault of faults) write({ what: "wrong", why: fault.split("\n")[0] });

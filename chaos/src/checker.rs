@@ -1,62 +1,26 @@
-//! Holds what publishers and clients wrote down against what the desk has.
+//! Holds what publishers, clients and pages wrote down against what the desk has.
+//!
+//! Nothing is excused for being under way when a run ended: publishers finish
+//! what they have begun, and clients stay until each command has its reply.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use crate::journal::{Line, Saw, read, roll};
+use crate::report::{Broken, Report};
 use crate::truth::Truth;
 
-/// Examples of each finding that are told.
-const TOLD_MAX: usize = 5;
-
-#[derive(Default)]
-pub(crate) struct Report {
-    attempted: usize,
-    acknowledged: usize,
-    commands: usize,
-    replied: usize,
-    events: usize,
-    received: u64,
-    lost: Vec<String>,
-    /// Not acknowledged at first or at all, and there.
-    recovered: usize,
-    unexpected: Vec<String>,
-    duplicated: Vec<String>,
-    duplicated_on_wire: usize,
-    out_of_order: Vec<String>,
-    unsignaled: Vec<String>,
-    signaled: usize,
-    refused_posts: usize,
-    moved: usize,
-    downs: usize,
-    faults: BTreeMap<String, Vec<u64>>,
-    resumed: Vec<u64>,
-    /// By fault: from the fault to the client's being back.
-    failovers: BTreeMap<String, Vec<u64>>,
-    /// By fault: from the first post to the 202.
-    acceptance: BTreeMap<String, Vec<u64>>,
-}
-
-impl Report {
-    /// True if every promise was kept.
-    pub(crate) fn is_good(&self) -> bool {
-        self.lost.is_empty()
-            && self.unexpected.is_empty()
-            && self.duplicated.is_empty()
-            && self.out_of_order.is_empty()
-            && self.unsignaled.is_empty()
-            && self.acknowledged > 0
-            && self.received > 0
-    }
-
-    pub(crate) fn lose(&mut self, what: String) {
-        self.lost.push(what);
-    }
-}
+/// What docs/RELIABILITY.md promises to replay of a channel.
+const REPLAYED_EVENTS_MAX: usize = 10_000;
+const REPLAYED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What a frame has around the event's body.
+const FRAME_BYTES: u64 = 64;
+/// How long after its mending a fault may still be felt, by posts and by clients.
+const FELT_BY_POSTS_MS: u64 = 5_000;
+const FELT_BY_CLIENTS_MS: u64 = 3_000;
 
 fn files(folder: &Path, prefix: &str) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?
@@ -76,27 +40,27 @@ fn place(path: &Path) -> String {
 /// Reads every journal in `folder`.
 pub(crate) fn check(folder: &Path, truth: &Truth) -> io::Result<Report> {
     let mut report = Report::default();
-    let faults = read(&folder.join("faults.jsonl"))?;
-    let faults: Vec<(u64, String)> = faults
-        .into_iter()
-        .filter_map(|line| match line.saw {
-            Saw::Fault { name } => Some((line.t, name)),
-            _ => None,
-        })
-        .collect();
-    for (t, name) in &faults {
-        report.faults.entry(class(name)).or_default().push(*t);
+    let trouble = read(&folder.join("faults.jsonl"))?;
+    let faults = Faults::of(&trouble);
+    for Fault { name, .. } in &faults.0 {
+        *report.faults.entry(class(name)).or_default() += 1;
     }
-    let log = Log::of(truth, &mut report);
+    let mut log = Log::of(truth, &mut report);
     for path in files(folder, "publisher-")? {
-        publisher(&mut report, &log, &faults, read(&path)?);
+        publisher(&mut report, &mut log, &faults, read(&path)?);
     }
     for path in files(folder, "client-")? {
-        client(&mut report, &log, truth, &faults, &place(&path), read(&path)?);
+        client(&mut report, &mut log, truth, &faults, &place(&path), read(&path)?);
+    }
+    for path in files(folder, "page-")? {
+        page(&mut report, log.last_watched, &place(&path), read(&path)?);
+    }
+    for path in files(folder, "end")? {
+        end(&mut report, &trouble, read(&path)?);
     }
     for (cause, offset) in &log.first {
-        if !log.known.borrow().contains(cause) {
-            report.unexpected.push(format!("{} at {offset}", cause));
+        if !log.known.contains(cause) {
+            report.find(Broken::Unexpected, format!("{cause} at {offset}"));
         }
     }
     Ok(report)
@@ -110,12 +74,49 @@ fn class(name: &str) -> String {
         .join(" ")
 }
 
+struct Fault {
+    begun: u64,
+    mended: u64,
+    name: String,
+}
+
+/// What was broken, one after the other.
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn of(lines: &[Line]) -> Self {
+        let mut faults: Vec<Fault> = Vec::new();
+        for line in lines {
+            match &line.saw {
+                Saw::Fault { name } if name == "mended" => {
+                    if let Some(last) = faults.last_mut() {
+                        last.mended = line.t;
+                    }
+                }
+                Saw::Fault { name } => {
+                    faults.push(Fault { begun: line.t, mended: u64::MAX, name: name.clone() });
+                }
+                _ => {}
+            }
+        }
+        Self(faults)
+    }
+
+    /// The one that lasts at `t`, or was mended shortly before.
+    fn felt(&self, t: u64, after_ms: u64) -> Option<&Fault> {
+        let last = self.0.iter().rfind(|fault| fault.begun <= t)?;
+        (t <= last.mended.saturating_add(after_ms)).then_some(last)
+    }
+}
+
 /// The desk's own record, looked at from the side of causes.
 struct Log {
     /// The first offset of each cause.
     first: HashMap<Uuid, u64>,
     /// Causes that somebody attempted.
-    known: std::cell::RefCell<BTreeSet<Uuid>>,
+    known: BTreeSet<Uuid>,
+    /// The number of the last message that was posted for pages to see.
+    last_watched: Option<u64>,
 }
 
 impl Log {
@@ -129,117 +130,146 @@ impl Log {
             for (offset, event) in events {
                 report.events += 1;
                 if *offset != before + 1 {
-                    report
-                        .unsignaled
-                        .push(format!("the log of {channel}: {offset} after {before}"));
+                    let what = format!("the log of {channel}: {offset} after {before}");
+                    report.find(Broken::UnsignaledGap, what);
                 }
                 before = *offset;
                 first.entry(event.cause).or_insert(*offset);
                 if !ids.insert(event.id) || !kinds.insert((event.cause, &event.kind)) {
-                    report
-                        .duplicated
-                        .push(format!("{} of {} at {channel} {offset}", event.kind, event.cause));
+                    let what = format!("{} of {} at {channel} {offset}", event.kind, event.cause);
+                    report.find(Broken::Duplicated, what);
                 }
                 if let Some((interaction, version)) = &event.version {
                     let known = versions.entry(interaction).or_insert(0);
                     if *version != *known + 1 {
-                        report
-                            .out_of_order
-                            .push(format!("version {version} after {known} of {interaction}"));
+                        let what = format!("version {version} after {known} of {interaction}");
+                        report.find(Broken::OutOfOrder, what);
                     }
                     *known = *version;
                 }
             }
         }
-        Self { first, known: Default::default() }
+        Self { first, known: BTreeSet::new(), last_watched: None }
     }
 }
 
-/// The fault that was last begun before `t`, if that isn't long ago.
-fn fault_before(faults: &[(u64, String)], t: u64, within_ms: u64) -> Option<&(u64, String)> {
-    let last = faults.iter().rfind(|(at, name)| *at <= t && name != "mended")?;
-    (t - last.0 <= within_ms).then_some(last)
+/// An event, from its first post on.
+struct Posted {
+    begun: u64,
+    key: String,
+    seq: u64,
+    refused: bool,
+    acknowledged: bool,
 }
 
-fn publisher(report: &mut Report, log: &Log, faults: &[(u64, String)], lines: Vec<Line>) {
-    let mut begun: HashMap<Uuid, (u64, String, u64)> = HashMap::new();
-    let mut first_try: HashMap<Uuid, bool> = HashMap::new();
+fn publisher(report: &mut Report, log: &mut Log, faults: &Faults, lines: Vec<Line>) {
+    let mut posts: BTreeMap<Uuid, Posted> = BTreeMap::new();
     let mut last_of: HashMap<String, u64> = HashMap::new();
-    let mut acknowledged: BTreeSet<Uuid> = BTreeSet::new();
+    let felt = |t| match faults.felt(t, FELT_BY_POSTS_MS) {
+        Some(fault) => class(&fault.name),
+        None => "quiet".to_owned(),
+    };
     for line in lines {
         match line.saw {
             Saw::Attempt { cause, key, seq } => {
                 report.attempted += 1;
-                log.known.borrow_mut().insert(cause);
+                log.known.insert(cause);
+                if key == crate::WATCHED {
+                    log.last_watched = log.last_watched.max(Some(seq));
+                }
                 // In the order in which they were posted, one after another.
                 if let Some(offset) = log.first.get(&cause) {
                     let last = last_of.entry(key.clone()).or_insert(0);
                     if offset <= last {
-                        report.out_of_order.push(format!("{key} {seq} at {offset}, after {last}"));
+                        let what = format!("{key} {seq} at {offset}, after {last}");
+                        report.find(Broken::OutOfOrder, what);
                     }
                     *last = *offset;
                 }
-                begun.insert(cause, (line.t, key, seq));
+                let begun = line.t;
+                let posted = Posted { begun, key, seq, refused: false, acknowledged: false };
+                posts.insert(cause, posted);
             }
-            Saw::Answer { cause, status } => {
-                let at_once = *first_try.entry(cause).or_insert(status == Some(202));
+            Saw::Answer { cause, status, failure } => {
+                let Some(posted) = posts.get_mut(&cause) else { continue };
                 if status != Some(202) {
-                    report.refused_posts += 1;
+                    posted.refused = true;
+                    let said = status.map(|status| status.to_string()).or(failure);
+                    let said = said.unwrap_or_else(|| "no answer".to_owned());
+                    *report.refusals.entry(felt(line.t)).or_default().entry(said).or_default() += 1;
                     continue;
                 }
+                posted.acknowledged = true;
                 report.acknowledged += 1;
-                acknowledged.insert(cause);
-                let Some((t, key, seq)) = begun.get(&cause) else { continue };
-                let class = match fault_before(faults, *t, 5_000) {
-                    Some((_, name)) => class(name),
-                    None => "quiet".to_owned(),
-                };
-                report.acceptance.entry(class).or_default().push(line.t - t);
+                let took = line.t - posted.begun;
+                report.acceptance.entry(felt(posted.begun)).or_default().push(took);
                 if !log.first.contains_key(&cause) {
-                    report.lost.push(format!("{key} {seq}, {cause}, accepted at {} ms", line.t));
-                } else if !at_once {
-                    report.recovered += 1;
+                    let Posted { key, seq, .. } = posted;
+                    let what = format!("{key} {seq}, {cause}, accepted at {} ms", line.t);
+                    report.find(Broken::Lost, what);
                 }
             }
             _ => {}
         }
     }
-    report.recovered += begun
-        .keys()
-        .filter(|cause| !acknowledged.contains(cause) && log.first.contains_key(cause))
-        .count();
+    for (cause, Posted { begun, key, seq, refused, acknowledged }) in posts {
+        if !acknowledged {
+            let what = format!("{key} {seq}, {cause}, posted at {begun} ms");
+            report.find(Broken::Unacknowledged, what);
+        }
+        report.recovered +=
+            usize::from((refused || !acknowledged) && log.first.contains_key(&cause));
+    }
+}
+
+/// Whether what was missed of a channel, between two offsets, is more than
+/// can be asked for.
+fn beyond_replay(truth: &Truth, channel: &str, after: u64, upto: u64) -> Result<(), String> {
+    let missed = after + 1..=upto.max(after + 1);
+    let events = truth.get(channel).filter(|_| upto > after);
+    let events = events.into_iter().flat_map(|events| events.range(missed.clone()));
+    let (count, bytes) = events
+        .fold((0, 0), |(count, bytes), (_, event)| (count + 1, bytes + event.bytes + FRAME_BYTES));
+    if count > REPLAYED_EVENTS_MAX || bytes > REPLAYED_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!("{channel} from {after} to {upto}: {count} events, {bytes} bytes"))
 }
 
 fn client(
     report: &mut Report,
-    log: &Log,
+    log: &mut Log,
     truth: &Truth,
-    faults: &[(u64, String)],
+    faults: &Faults,
     name: &str,
     lines: Vec<Line>,
 ) {
     let mut at: BTreeMap<String, u64> = BTreeMap::new();
     let mut down_at = None;
+    let mut commands: BTreeSet<Uuid> = BTreeSet::new();
     let mut replies: HashMap<Uuid, Option<String>> = HashMap::new();
     for Line { t, saw } in lines {
         match saw {
-            Saw::Welcome { channel, offset, recovered, fresh } => {
-                if fresh || !recovered {
-                    report.signaled += usize::from(!fresh);
-                    at.insert(channel, offset);
-                }
-            }
-            Saw::Gap { channel, offset } => {
-                report.signaled += 1;
+            Saw::Welcome { channel, offset, recovered: _, fresh: true } => {
                 at.insert(channel, offset);
+            }
+            Saw::Welcome { recovered: true, .. } => {}
+            Saw::Welcome { channel, offset, .. } | Saw::Gap { channel, offset } => {
+                report.signaled += 1;
+                let before = at.insert(channel.clone(), offset).unwrap_or(0);
+                if let Err(what) = beyond_replay(truth, &channel, before, offset) {
+                    report.find(Broken::NeedlessGap, format!("{name} at {t} ms: {what}"));
+                }
             }
             Saw::Run { channel, first, last, hash } => {
                 report.received += last - first + 1;
                 let before = at.insert(channel.clone(), last).unwrap_or(0);
                 if first > before + 1 {
-                    report.unsignaled.push(format!("{name}: {channel} {first} after {before}"));
+                    let what = format!("{name}: {channel} {first} after {before}");
+                    report.find(Broken::UnsignaledGap, what);
                 } else if first <= before {
-                    report.duplicated.push(format!("{name}: {channel} {first} after {before}"));
+                    let what = format!("{name}: {channel} {first} after {before}");
+                    report.find(Broken::Duplicated, what);
                 }
                 let expected = truth.get(&channel).map(|events| {
                     events
@@ -247,14 +277,14 @@ fn client(
                         .fold(0, |hash, (offset, event)| roll(hash, *offset, event.id))
                 });
                 if expected != Some(hash) {
-                    report.unexpected.push(format!("{name}: {channel} {first} to {last} differ"));
+                    let what = format!("{name}: {channel} {first} to {last} differ");
+                    report.find(Broken::Unexpected, what);
                 }
             }
-            Saw::Repeated { .. } => report.duplicated_on_wire += 1,
+            Saw::Repeated { .. } => report.repeated_on_wire += 1,
             Saw::Miscounted { channel, sent, received } => {
-                report
-                    .unsignaled
-                    .push(format!("{name}: {channel} sent {sent}, received {received}"));
+                let what = format!("{name}: {channel} sent {sent}, received {received}");
+                report.find(Broken::UnsignaledGap, what);
             }
             Saw::Down { .. } => {
                 report.downs += 1;
@@ -262,86 +292,97 @@ fn client(
             }
             Saw::Back { after_ms } => {
                 report.resumed.push(after_ms);
-                let fault = down_at.take().and_then(|down| fault_before(faults, down, 3_000));
-                if let Some((begun, name)) = fault {
-                    report.failovers.entry(class(name)).or_default().push(t - begun);
+                let fault = down_at.take().and_then(|down| faults.felt(down, FELT_BY_CLIENTS_MS));
+                if let Some(fault) = fault {
+                    report.failovers.entry(class(&fault.name)).or_default().push(t - fault.begun);
                 }
             }
             Saw::Moved => report.moved += 1,
             Saw::Command { id } => {
                 report.commands += 1;
-                log.known.borrow_mut().insert(id);
+                commands.insert(id);
+                log.known.insert(id);
             }
             Saw::Reply { id, error } => {
+                commands.remove(&id);
                 let known = replies.entry(id).or_insert_with(|| {
                     report.replied += 1;
                     error.clone()
                 });
                 if *known != error {
-                    report.duplicated.push(format!("{name}: two replies to {id}"));
+                    report.find(Broken::Duplicated, format!("{name}: two replies to {id}"));
                 }
                 if error.is_none() && !log.first.contains_key(&id) {
-                    report.lost.push(format!("{name}: command {id}, replied at {t} ms"));
+                    let what = format!("{name}: command {id}, replied at {t} ms");
+                    report.find(Broken::Lost, what);
                 }
             }
-            Saw::Attempt { .. } | Saw::Answer { .. } | Saw::Fault { .. } => {}
+            _ => {}
         }
+    }
+    for id in commands {
+        report.find(Broken::Unreplied, format!("{name}: command {id}"));
+    }
+    if at.is_empty() {
+        report.find(Broken::Unwelcomed, name.to_owned());
     }
     for (channel, last) in at {
         let head =
             truth.get(&channel).and_then(|events| events.keys().last()).copied().unwrap_or(0);
         if last < head {
-            report.lost.push(format!("{name}: {channel} ends at {last} of {head}"));
+            report.find(Broken::Lost, format!("{name}: {channel} ends at {last} of {head}"));
         }
     }
 }
 
-fn spread(times: &[u64]) -> String {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let at = |share: usize| {
-        times.get((times.len().saturating_sub(1)) * share / 100).copied().unwrap_or(0)
-    };
-    format!("{} times, p50 {} ms, p99 {} ms, max {} ms", times.len(), at(50), at(99), at(100))
+/// A page may draw a part of a long chat: its end, without holes.
+fn page(report: &mut Report, wanted: Option<u64>, name: &str, lines: Vec<Line>) {
+    let (mut last, mut twice, mut wrong) = (None, BTreeSet::new(), BTreeSet::new());
+    for Line { saw, .. } in lines {
+        match saw {
+            Saw::Shown { messages } => {
+                report.shown += 1;
+                let mut seen = BTreeSet::new();
+                twice.extend(messages.iter().filter(|message| !seen.insert(**message)).copied());
+                for pair in messages.windows(2) {
+                    if pair[1] != pair[0] + 1 && pair[1] != pair[0] {
+                        wrong.insert(format!("message {} after {}", pair[1], pair[0]));
+                    }
+                }
+                last = messages.last().copied();
+            }
+            Saw::Wrong { why } => drop(wrong.insert(why)),
+            _ => {}
+        }
+    }
+    if last != wanted || last.is_none() {
+        wrong.insert(format!("the last message is {last:?}, not {wanted:?}"));
+    }
+    for message in twice {
+        report.find(Broken::DuplicatedOnScreen, format!("{name}: message {message}"));
+    }
+    for why in wrong {
+        report.find(Broken::WrongOnScreen, format!("{name}: {why}"));
+    }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "attempted          {} events, {} commands", self.attempted, self.commands)?;
-        writeln!(f, "acknowledged       {} events, {} commands", self.acknowledged, self.replied)?;
-        writeln!(f, "refused, retried   {}", self.refused_posts)?;
-        writeln!(f, "in the log         {}", self.events)?;
-        writeln!(f, "received           {}", self.received)?;
-        let lists = [
-            ("lost", &self.lost),
-            ("unexpected", &self.unexpected),
-            ("duplicated", &self.duplicated),
-            ("out of order", &self.out_of_order),
-            ("unsignaled gap", &self.unsignaled),
-        ];
-        for (name, list) in lists {
-            writeln!(f, "{name:<18} {}", list.len())?;
-            for example in list.iter().take(TOLD_MAX) {
-                writeln!(f, "                   {example}")?;
-            }
+/// What was found in the queues when all was over: poison is dead, and
+/// nothing else is there.
+fn end(report: &mut Report, trouble: &[Line], lines: Vec<Line>) {
+    let mut poison: BTreeSet<&str> = BTreeSet::new();
+    poison.extend(trouble.iter().filter_map(|line| match &line.saw {
+        Saw::Poison { id } => Some(id.as_str()),
+        _ => None,
+    }));
+    for Line { saw, .. } in lines {
+        match saw {
+            Saw::Left { queue } => report.find(Broken::LeftInQueue, queue),
+            Saw::Dead { id, .. } if poison.remove(id.as_str()) => report.poison += 1,
+            Saw::Dead { id, reason } => report.find(Broken::DeadLetter, format!("{id}: {reason}")),
+            _ => {}
         }
-        writeln!(f, "recovered          {}", self.recovered)?;
-        writeln!(f, "repeated on wire   {}", self.duplicated_on_wire)?;
-        writeln!(f, "signaled gaps      {}", self.signaled)?;
-        writeln!(f, "reconnects         {}, moved when told {}", self.downs, self.moved)?;
-        writeln!(f, "down to resumed    {}", spread(&self.resumed))?;
-        for (fault, times) in &self.failovers {
-            writeln!(f, "  {fault}, to resumed: {}", spread(times))?;
-        }
-        for (fault, times) in &self.acceptance {
-            writeln!(f, "  POST to 202, {fault}: {}", spread(times))?;
-        }
-        let faults: Vec<String> = self
-            .faults
-            .iter()
-            .filter(|(name, _)| *name != "mended")
-            .map(|(name, times)| format!("{name} {}", times.len()))
-            .collect();
-        write!(f, "faults             {}", faults.join(", "))
+    }
+    for id in poison {
+        report.find(Broken::DeadLetter, format!("{id} is poison and not dead"));
     }
 }

@@ -8,7 +8,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::journal::Saw;
+use crate::poison;
 use crate::system::System;
+
+/// Over a slow line, in each direction of each connection.
+const SLOW_BYTES_PER_SECOND: u64 = 200_000;
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +22,11 @@ pub(crate) enum Fault {
     Drain(&'static str),
     Freeze(&'static str),
     KillAllAggregators,
+    /// For a minute.
+    NoAggregators,
     KillNode,
+    /// The one that leads some queue of work or log.
+    KillLeader,
     FreezeNode,
     PartitionNode,
     MemoryAlarm,
@@ -25,6 +34,10 @@ pub(crate) enum Fault {
     Unbind,
     RestartDatabase,
     RollingRestart,
+    SlowBroker,
+    SlowClients,
+    /// What nobody can decode, put into queues by somebody else.
+    Poison,
 }
 
 const EMBEDDED: &[Fault] = &[
@@ -43,8 +56,11 @@ const CLUSTER: &[Fault] = &[
     Fault::Freeze("backend"),
     Fault::Kill("external api"),
     Fault::Drain("external api"),
+    Fault::Freeze("external api"),
+    Fault::Kill("web"),
     Fault::KillAllAggregators,
     Fault::KillNode,
+    Fault::KillLeader,
     Fault::FreezeNode,
     Fault::PartitionNode,
     Fault::MemoryAlarm,
@@ -52,7 +68,13 @@ const CLUSTER: &[Fault] = &[
     Fault::Unbind,
     Fault::RestartDatabase,
     Fault::RollingRestart,
+    Fault::SlowBroker,
+    Fault::SlowClients,
+    Fault::Poison,
 ];
+
+/// Dealt in long runs only.
+const LONG: &[Fault] = &[Fault::NoAggregators];
 
 /// Deals faults: each once in a random order, then again in another one.
 pub(crate) struct Deck {
@@ -63,8 +85,11 @@ pub(crate) struct Deck {
 
 impl Deck {
     /// Of all faults, or of those whose names hold one of `only`.
-    pub(crate) fn new(seed: u64, cluster: bool, only: &[String]) -> io::Result<Self> {
+    pub(crate) fn new(seed: u64, cluster: bool, long: bool, only: &[String]) -> io::Result<Self> {
         let mut all = if cluster { CLUSTER } else { EMBEDDED }.to_vec();
+        if cluster && (long || !only.is_empty()) {
+            all.extend(LONG);
+        }
         let name = |fault: &Fault| format!("{fault:?}").to_lowercase();
         all.retain(|fault| only.is_empty() || only.iter().any(|one| name(fault).contains(one)));
         if all.is_empty() {
@@ -105,8 +130,9 @@ pub(crate) fn apply(
     system: &mut System,
     deck: &mut Deck,
     fault: Fault,
-    told: &mut dyn FnMut(String),
+    write: &mut dyn FnMut(Saw),
 ) -> io::Result<()> {
+    let mut told = |name: String| write(Saw::Fault { name });
     match fault {
         Fault::Kill(role) => {
             let index = member(system, deck, role);
@@ -131,13 +157,17 @@ pub(crate) fn apply(
             wait(deck.seconds(2.0, 7.0));
             running.resume();
         }
-        Fault::KillAllAggregators => {
-            told("kill all aggregators".to_owned());
+        Fault::KillAllAggregators | Fault::NoAggregators => {
+            let (name, away) = match fault {
+                Fault::NoAggregators => ("no aggregators for a minute", deck.seconds(60.0, 61.0)),
+                _ => ("kill all aggregators", deck.seconds(1.0, 8.0)),
+            };
+            told(name.to_owned());
             let all: Vec<usize> = those(system, "aggregator");
             for index in &all {
                 system.members[*index].kill();
             }
-            wait(deck.seconds(1.0, 8.0));
+            wait(away);
             for index in all {
                 system.start_member(index);
             }
@@ -150,15 +180,37 @@ pub(crate) fn apply(
             }
         }
         Fault::RestartDatabase => {
+            // Shorter than anybody's patience, or longer than most.
+            let long = deck.pick(2) == 0;
+            let away = if long { deck.seconds(20.0, 45.0) } else { deck.seconds(0.5, 3.0) };
             let Some(database) = &mut system.database else { return Ok(()) };
-            told("kill database".to_owned());
+            told(if long { "database away for long" } else { "kill database" }.to_owned());
             database.kill();
-            wait(deck.seconds(0.5, 3.0));
+            wait(away);
             database.start_again()?;
+        }
+        Fault::SlowBroker | Fault::SlowClients => {
+            let (name, lines) = match fault {
+                Fault::SlowBroker => ("slow line to the broker", &system.broker_lines),
+                _ => ("slow line to clients", &system.client_lines),
+            };
+            told(name.to_owned());
+            lines.slow(deck.seconds(0.02, 0.2), SLOW_BYTES_PER_SECOND);
+            wait(deck.seconds(5.0, 12.0));
+            lines.mend();
+        }
+        Fault::Poison => {
+            let Some(broker) = &system.broker else { return Ok(()) };
+            told("poison".to_owned());
+            let keys: Vec<String> = (0..3).map(|_| partition(deck)).collect();
+            let urls = broker.urls();
+            for id in poison::pour(&urls, &keys)? {
+                write(Saw::Poison { id });
+            }
         }
         Fault::Unbind => {
             let Some(broker) = &system.broker else { return Ok(()) };
-            let queue = format!("{}.{}", ["voice", "chat", "tickets"][deck.pick(3)], deck.pick(4));
+            let queue = partition(deck);
             told("unbind a queue".to_owned());
             let script = format!(
                 "rabbit_binding:remove({{binding, \
@@ -171,6 +223,18 @@ pub(crate) fn apply(
             }
             wait(deck.seconds(2.0, 4.0));
             system.run(&["topology", "declare"], "")?;
+        }
+        Fault::KillLeader => {
+            let leaders = system.leaders()?;
+            let Some(broker) = &mut system.broker else { return Ok(()) };
+            let Some((queue, node)) = leaders.get(deck.pick(leaders.len().max(1))) else {
+                return Err(io::Error::other("no queue has a leader"));
+            };
+            told("kill leader".to_owned());
+            println!("  of {queue}: {}", broker.name(*node));
+            broker.kill(*node)?;
+            wait(deck.seconds(1.0, 5.0));
+            broker.start_node(*node)?;
         }
         Fault::KillNode
         | Fault::FreezeNode
@@ -214,8 +278,13 @@ pub(crate) fn apply(
             }
         }
     }
-    told("mended".to_owned());
+    write(Saw::Fault { name: "mended".to_owned() });
     Ok(())
+}
+
+/// `chat.3`, any of them.
+fn partition(deck: &mut Deck) -> String {
+    format!("{}.{}", ["voice", "chat", "tickets"][deck.pick(3)], deck.pick(4))
 }
 
 fn those(system: &System, role: &str) -> Vec<usize> {

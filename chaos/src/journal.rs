@@ -16,8 +16,8 @@ pub(crate) enum Saw {
     /// An event is about to be posted for the first time. Those of one `key`
     /// are posted one after another.
     Attempt { cause: Uuid, key: String, seq: u64 },
-    /// The API's answer to a post; none where there was no answer.
-    Answer { cause: Uuid, status: Option<u16> },
+    /// The API's answer to a post; where there was none, why not.
+    Answer { cause: Uuid, status: Option<u16>, failure: Option<String> },
     /// The socket is up; one for each channel.
     Welcome { channel: String, offset: u64, recovered: bool, fresh: bool },
     /// Events with consecutive offsets, and their [`roll`]ed hash.
@@ -40,6 +40,16 @@ pub(crate) enum Saw {
     Reply { id: Uuid, error: Option<String> },
     /// Something was broken, or mended.
     Fault { name: String },
+    /// A message that nobody can decode was put into a queue.
+    Poison { id: String },
+    /// A page shows these messages of the chat that it watches.
+    Shown { messages: Vec<u64> },
+    /// A page says of itself that something is wrong.
+    Wrong { why: String },
+    /// A queue that wasn't empty in the end.
+    Left { queue: String },
+    /// A dead letter that was there in the end.
+    Dead { id: String, reason: String },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,11 +3,16 @@
 //! that publishers and clients keep outside of it.
 
 mod checker;
+#[cfg(test)]
+mod checker_tests;
 mod client;
 mod faults;
 mod journal;
 mod page;
+mod poison;
+mod proxy;
 mod publisher;
+mod report;
 mod system;
 mod truth;
 
@@ -23,7 +28,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use checker::Report;
 use client::{Client, Habits};
 use faults::Deck;
 use journal::{Journal, Saw};
@@ -33,11 +37,17 @@ use system::System;
 
 /// The integration that posts.
 pub(crate) const INTEGRATION: &str = "chaos";
+/// The chat that pages look at.
+pub(crate) const WATCHED: &str = "watched";
 /// As the system is set up.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longer than anything should take after the last fault is mended.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a queue may take to say that it is empty.
+const QUEUES_PATIENCE: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(3);
+/// From here on there is time for what takes minutes.
+const LONG_MINUTES: f64 = 10.0;
 const LOGINS: [&str; 4] = ["ana", "ben", "cleo", "dora"];
 const CHANNELS: [&str; 3] = ["voice", "chat", "tickets"];
 
@@ -131,7 +141,7 @@ async fn run(cli: &Cli) -> io::Result<bool> {
         "chaos {mode} --seed {seed} --minutes {} --clients {} --rate {}",
         cli.minutes, cli.clients, cli.rate
     );
-    let deck = Deck::new(seed, cli.cluster, &cli.only)?;
+    let deck = Deck::new(seed, cli.cluster, cli.minutes >= LONG_MINUTES, &cli.only)?;
     let draft = tempfile::Builder::new().prefix("warren-chaos-").tempdir()?;
     let folder = cli.keep.clone().unwrap_or_else(|| draft.path().to_owned());
     std::fs::create_dir_all(&folder)?;
@@ -172,7 +182,7 @@ async fn run(cli: &Cli) -> io::Result<bool> {
         let every = Duration::from_secs(1) * count / cli.rate;
         publishers.spawn(publisher(&run, &folder, number, every, None).work());
     }
-    let watched = (cli.pages > 0).then(|| "watched".to_owned());
+    let watched = (cli.pages > 0).then(|| WATCHED.to_owned());
     if watched.is_some() {
         let every = Duration::from_secs(2).max(Duration::from_secs_f64(cli.minutes * 60.0 / 150.0));
         publishers.spawn(publisher(&run, &folder, count as usize, every, watched.clone()).work());
@@ -180,7 +190,13 @@ async fn run(cli: &Cli) -> io::Result<bool> {
     tokio::time::sleep(WARM_UP).await;
     let mut pages = Vec::new();
     for number in 0..cli.pages {
-        pages.push(Page::open(&web, LOGINS[number % LOGINS.len()], System::password())?);
+        let (login, journal) =
+            (LOGINS[number % LOGINS.len()], folder.join(format!("page-{number}.jsonl")));
+        pages.push(Page::open(&web, login, System::password(), journal, run.begun)?);
+    }
+    // Under a minute without aggregators, say, nobody could sign in.
+    for page in &pages {
+        page.ready().await;
     }
 
     let mut faults = Journal::create(&folder.join("faults.jsonl"), run.begun)?;
@@ -192,9 +208,11 @@ async fn run(cli: &Cli) -> io::Result<bool> {
             faults::wait(deck.pause());
             let fault = deck.deal();
             let mut failed = None;
-            faults::apply(&mut system, &mut deck, fault, &mut |name| {
-                println!("{name}");
-                failed = faults.write(Saw::Fault { name }).err();
+            faults::apply(&mut system, &mut deck, fault, &mut |saw| {
+                if let Saw::Fault { name } = &saw {
+                    println!("{name}");
+                }
+                failed = faults.write(saw).err().or(failed.take());
             })?;
             if let Some(error) = failed {
                 return Err(error);
@@ -216,30 +234,23 @@ async fn run(cli: &Cli) -> io::Result<bool> {
     while let Some(done) = clients.join_next().await {
         done.map_err(io::Error::other)??;
     }
-    let truth = truth::read(&system.store).await?;
-    let mut report: Report = checker::check(&folder, &truth)?;
     for page in pages {
-        for fault in page.close().await? {
-            report.lose(fault);
-        }
+        page.close().await?;
     }
-    let place = folder.clone();
-    let broken = !report.is_good();
-    let left = blocking(move || {
+    let system = look_into_queues(system, &run, &folder).await?;
+    let report = checker::check(&folder, &truth::read(&system.store).await?)?;
+    let (place, broken) = (folder.clone(), !report.is_good());
+    blocking(move || {
         let mut system = system;
-        let left = system.left_in_queues()?;
-        if broken || !left.is_empty() {
+        if broken {
             system.tell(&place)?;
         }
         for member in &mut system.members {
             member.stop()?;
         }
-        Ok(left)
+        Ok(())
     })
     .await?;
-    for queue in left {
-        report.lose(format!("left in {queue}"));
-    }
     println!("{report}");
     let good = report.is_good();
     println!(
@@ -261,6 +272,47 @@ fn publisher(
 ) -> Publisher {
     let journal = folder.join(format!("publisher-{number:04}.jsonl"));
     Publisher { run: run.clone(), number, journal, every, chat }
+}
+
+/// Writes down what the queues still hold, and which letters are dead. What
+/// the broker says of its queues may be seconds old.
+async fn look_into_queues(mut system: System, run: &Run, folder: &Path) -> io::Result<System> {
+    let mut end = Journal::create(&folder.join("end.jsonl"), run.begun)?;
+    let deadline = Instant::now() + QUEUES_PATIENCE;
+    let left = loop {
+        let left = match system.inbound.clone() {
+            Some(file) => truth::left(&file).await?,
+            None => {
+                let (back, left) = blocking(move || {
+                    let left = system.left_in_queues()?;
+                    Ok((system, left))
+                })
+                .await?;
+                system = back;
+                left
+            }
+        };
+        if left.is_empty() || Instant::now() > deadline {
+            break left;
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    };
+    for queue in left {
+        end.write(Saw::Left { queue })?;
+    }
+    let (system, list) = blocking(move || {
+        let list = system.run(&["dead", "list"], "")?;
+        Ok((system, list))
+    })
+    .await?;
+    for line in list.lines() {
+        let mut words = line.split('\t').skip(1);
+        let id = words.next().unwrap_or_default().to_owned();
+        let reason = words.nth(1).unwrap_or_default().to_owned();
+        end.write(Saw::Dead { id, reason })?;
+    }
+    end.flush()?;
+    Ok(system)
 }
 
 /// Most follow one channel; some all of them; some give commands; some stall.

@@ -100,20 +100,34 @@ impl Publisher {
             let urls = &self.run.external;
             let url = format!("{}/external/{channel}", urls[turn % urls.len()]);
             let sent = client.post(url).bearer_auth(&self.run.key).json(&event).send().await;
-            let answer = sent.ok();
-            let status = answer.as_ref().map(|answer| answer.status().as_u16());
-            journal.write(Saw::Answer { cause, status })?;
-            match answer {
-                Some(answer) if answer.status().as_u16() == 202 => return Ok(()),
-                Some(answer) if !matches!(answer.status().as_u16(), 429 | 502..=504) => {
+            let status = sent.as_ref().ok().map(|answer| answer.status().as_u16());
+            let failure = sent.as_ref().err().map(|error| why(error).to_owned());
+            journal.write(Saw::Answer { cause, status, failure })?;
+            match (status, sent) {
+                (Some(202), _) => return Ok(()),
+                (Some(429 | 502..=504), _) | (_, Err(_)) => {}
+                (_, Ok(answer)) => {
+                    // Asking again is of no use: it stays unacknowledged.
                     let said = answer.text().await.unwrap_or_default();
-                    return Err(io::Error::other(format!("POST {channel}: {said}")));
+                    eprintln!("POST {channel}: {said}");
+                    return Ok(());
                 }
-                _ => {}
             }
             turn += 1;
             tokio::time::sleep(RETRY_AFTER).await;
         }
         Ok(())
     }
+}
+
+/// Why there was no answer. Nothing was sent on a connection that was refused;
+/// one that was cut off may have carried the event.
+fn why(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        return "no answer in time";
+    }
+    if error.is_connect() {
+        return "refused";
+    }
+    "cut off"
 }

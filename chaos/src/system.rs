@@ -10,6 +10,8 @@ use testkit::postgres::Postgres;
 use testkit::rabbit::Cluster;
 use testkit::warren::Warren;
 
+use crate::proxy::{self, Lines};
+
 const PASSWORD: &str = "correct horse battery";
 const NODES: usize = 3;
 /// Ports below those that the kernel hands out by itself.
@@ -51,6 +53,10 @@ pub(crate) struct System {
     pub(crate) members: Vec<Member>,
     pub(crate) broker: Option<Cluster>,
     pub(crate) database: Option<Postgres>,
+    /// Between the members and RabbitMQ.
+    pub(crate) broker_lines: Lines,
+    /// Between the aggregators and their clients.
+    pub(crate) client_lines: Lines,
     /// `ws://…` of every aggregator.
     pub(crate) sockets: Vec<String>,
     /// `http://…` of every external API.
@@ -58,6 +64,8 @@ pub(crate) struct System {
     pub(crate) web: String,
     /// Where the store is.
     pub(crate) store: String,
+    /// Where the embedded broker keeps its queues, to be read only.
+    pub(crate) inbound: Option<String>,
 }
 
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
@@ -95,10 +103,16 @@ impl System {
             members: vec![Member { name: "warren".to_owned(), args, running: None }],
             broker: None,
             database: None,
+            broker_lines: Lines::default(),
+            client_lines: Lines::default(),
             sockets: vec![format!("ws://{web}/ws")],
             external: vec![format!("http://{external}")],
             web: format!("http://{web}"),
             store: format!("sqlite://{}", folder.join("data/warren.db").display()),
+            inbound: Some(format!(
+                "sqlite://{}?mode=ro",
+                folder.join("data/broker/inbound.db").display()
+            )),
         })
     }
 
@@ -108,16 +122,26 @@ impl System {
         let database = Postgres::start()?;
         database.create_database("warren")?;
         let ports = free_ports(9)?;
-        let mut consume = broker.urls();
+        let (broker_lines, client_lines) = (Lines::default(), Lines::default());
+        let mut publish = Vec::new();
+        for node in 0..broker.len() {
+            broker_lines.open(broker.port(node))?;
+            publish.push(broker.url(node).replace("127.0.0.1", &proxy::HOST.to_string()));
+        }
+        for port in [ports[0], ports[3]] {
+            client_lines.open(port)?;
+        }
+        let mut consume = publish.clone();
         consume.rotate_left(1);
         let store = database.url("warren");
         let config = folder.join("warren.toml");
         std::fs::write(
             &config,
             format!(
-                "[profile.chaos]\nbroker.publish_urls = {:?}\nbroker.consume_urls = {consume:?}\n\
-                 store.url = {store:?}\n{SETTINGS}",
-                broker.urls(),
+                "[profile.chaos]\nbroker.publish_urls = {publish:?}\n\
+                 broker.consume_urls = {consume:?}\nstore.url = {store:?}\n\
+                 aggregator.public_host = \"{}\"\n{SETTINGS}",
+                proxy::HOST,
             ),
         )?;
         let config = config.display().to_string();
@@ -129,6 +153,8 @@ impl System {
         };
         let port = |index: usize| ports[index].to_string();
         let on = |index: usize| format!("127.0.0.1:{}", ports[index]);
+        // Pages give their cookie to the host that they come from only.
+        let web = format!("{}:{}", proxy::HOST, ports[8]);
         let members = vec![
             member("aggregator 1", &["aggregator", &port(0), &port(1), &port(2)]),
             member("aggregator 2", &["aggregator", &port(3), &port(4), &port(5)]),
@@ -136,7 +162,7 @@ impl System {
             member("backend 2", &["backend"]),
             member("external api 1", &["external-api", "--external", &on(6)]),
             member("external api 2", &["external-api", "--external", &on(7)]),
-            member("web", &["web", "--web", &on(8)]),
+            member("web", &["web", "--web", &web]),
         ];
         let system = Self {
             binary: binary.to_owned(),
@@ -144,10 +170,15 @@ impl System {
             members,
             broker: Some(broker),
             database: Some(database),
-            sockets: [0, 3].map(|index| format!("ws://{}/ws/all", on(index))).to_vec(),
+            broker_lines,
+            client_lines,
+            sockets: [0, 3]
+                .map(|index| format!("ws://{}:{}/ws/all", proxy::HOST, ports[index]))
+                .to_vec(),
             external: [6, 7].map(|index| format!("http://{}", on(index))).to_vec(),
-            web: format!("http://{}", on(8)),
+            web: format!("http://{web}"),
             store,
+            inbound: None,
         };
         system.run(&["topology", "declare"], "")?;
         Ok(system)
@@ -193,19 +224,30 @@ impl System {
         Ok((tokens, key))
     }
 
+    /// The nodes that lead a queue of work or a log, by its name.
+    pub(crate) fn leaders(&self) -> io::Result<Vec<(String, usize)>> {
+        let Some(broker) = &self.broker else { return Ok(Vec::new()) };
+        let list = broker.ctl(0, &["list_queues", "name", "leader", "--no-table-headers"])?;
+        let queues = list.lines().filter_map(|line| line.split_once('\t'));
+        let led = queues.filter_map(|(name, leader)| {
+            let node = (0..broker.len()).find(|node| broker.name(*node) == leader.trim())?;
+            let ours = name.starts_with("warren.in.") || name.starts_with("warren.out.");
+            ours.then(|| (name.to_owned(), node))
+        });
+        Ok(led.collect())
+    }
+
     pub(crate) fn password() -> &'static str {
         PASSWORD
     }
 
-    /// What is left in the broker's queues, by name, without what is empty.
+    /// What is left to do in RabbitMQ's queues, by name, without what is empty.
     pub(crate) fn left_in_queues(&self) -> io::Result<Vec<String>> {
         let Some(broker) = &self.broker else { return Ok(Vec::new()) };
         let list = broker.ctl(0, &["list_queues", "name", "messages", "--no-table-headers"])?;
         let queues = list.lines().filter_map(|line| line.split_once('\t'));
-        let left = queues.filter(|(name, messages)| {
-            let kept = name.starts_with("warren.in.") || name.starts_with("warren.dead.");
-            kept && messages.trim() != "0"
-        });
+        let left = queues
+            .filter(|(name, messages)| name.starts_with("warren.in.") && messages.trim() != "0");
         Ok(left.map(|(name, messages)| format!("{name}: {messages}")).collect())
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     /// Its interaction and the version that it brings about.
     pub(crate) version: Option<(String, u64)>,
+    /// As long as its body is.
+    pub(crate) bytes: u64,
 }
 
 /// Every event there is, by channel and offset.
@@ -25,7 +27,8 @@ pub(crate) type Truth = BTreeMap<String, BTreeMap<u64, Event>>;
 pub(crate) async fn read(url: &str) -> io::Result<Truth> {
     install_default_drivers();
     let mut store = AnyConnection::connect(url).await.map_err(io::Error::other)?;
-    let all = "SELECT channel, pos, id, cause, kind, interaction_id, version FROM journal";
+    let all = "SELECT channel, pos, id, cause, kind, interaction_id, version, LENGTH(body) AS bytes \
+               FROM journal";
     let rows = sqlx::query(all).fetch_all(&mut store).await.map_err(io::Error::other)?;
     let mut truth = Truth::new();
     for row in rows {
@@ -41,8 +44,23 @@ pub(crate) async fn read(url: &str) -> io::Result<Truth> {
             cause: text("cause")?.parse().map_err(io::Error::other)?,
             kind: text("kind")?,
             version,
+            bytes: number("bytes")?.unsigned_abs(),
         };
         truth.entry(text("channel")?).or_default().insert(number("pos")?.unsigned_abs(), event);
     }
     Ok(truth)
+}
+
+/// What waits in the embedded broker's queues, in its file at `url`.
+pub(crate) async fn left(url: &str) -> io::Result<Vec<String>> {
+    install_default_drivers();
+    let mut file = AnyConnection::connect(url).await.map_err(io::Error::other)?;
+    let all = "SELECT channel, part, COUNT(*) AS messages FROM inbound GROUP BY channel, part";
+    let rows = sqlx::query(all).fetch_all(&mut file).await.map_err(io::Error::other)?;
+    let left = rows.iter().map(|row| {
+        let channel: String = row.try_get("channel")?;
+        let (part, messages): (i64, i64) = (row.try_get("part")?, row.try_get("messages")?);
+        Ok(format!("{channel}.{part}: {messages}"))
+    });
+    left.collect::<Result<_, sqlx::Error>>().map_err(io::Error::other)
 }

@@ -224,7 +224,9 @@ impl Cluster {
         text
     }
 
-    fn port(&self, node: usize) -> u16 {
+    /// The port that a node listens on for clients.
+    #[must_use]
+    pub fn port(&self, node: usize) -> u16 {
         self.base + 1 + small(node)
     }
 

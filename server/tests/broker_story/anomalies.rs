@@ -125,6 +125,45 @@ async fn a_memory_alarm_blocks_publishing_only_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_while_a_message_is_buried_harms_none_of_its_neighbors() {
+    let _torment = CALM.write().await;
+    let broker = declared().await;
+    for id in ["bad", "good", "better"] {
+        broker.publish(VOICE, message(id)).await.unwrap();
+    }
+    away(|| node().ctl(0, &["set_vm_memory_high_watermark", "0.000001"]).unwrap()).await;
+    until("a refusal", async || broker.publish(CHAT, message("refused")).await.err()).await;
+    // As a backend does: whatever goes wrong, it takes the queue anew.
+    let work = async {
+        let mut done = Vec::new();
+        loop {
+            let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+            while let Some(delivery) = consumer.recv().await {
+                let id = delivery.message.id;
+                if id != "bad" {
+                    delivery.settle.ack().await.unwrap();
+                    done.push(id);
+                } else if delivery.settle.bury("nonsense").await.is_err() {
+                    break;
+                }
+                if done.len() == 2 {
+                    return done;
+                }
+            }
+        }
+    };
+    let mut work = std::pin::pin!(work);
+    // More than enough for every try that a message has.
+    let during = timeout(Duration::from_secs(3), &mut work).await;
+    assert!(during.is_err(), "nothing is buried while the broker takes nothing");
+    away(|| node().ctl(0, &["set_vm_memory_high_watermark", "0.4"]).unwrap()).await;
+    assert_eq!(soon("the good ones", work).await, ["good", "better"]);
+    let dead = broker.dead(Channel::Voice, 10).await.unwrap();
+    let dead: Vec<_> = dead.iter().map(|letter| (&*letter.message.id, &*letter.reason)).collect();
+    assert_eq!(dead, [("bad", "nonsense")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_broker_is_noticed_and_used_again_when_it_wakes() {
     let _torment = CALM.write().await;
     let broker = declared().await;

@@ -24,6 +24,8 @@ use crate::broker::{BrokerError, Consumer, Delivery, Message, Partition, Settle}
 /// that it was deleted.
 const LOOK: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before a message is buried again that the broker wouldn't take.
+const BURY_AGAIN: Duration = Duration::from_millis(250);
 
 /// A subscription to one queue or stream. Dropping it closes its channel,
 /// which gives back what is not settled.
@@ -162,6 +164,8 @@ async fn watch_queue(
 pub(super) struct InboundConsumer {
     /// Locked only for as long as a call lasts: it has one owner at a time.
     tap: Arc<tokio::sync::Mutex<Tap>>,
+    /// The tap's own.
+    over: CancellationToken,
     canceled: bool,
     from: Partition,
     graves: Lane,
@@ -176,8 +180,9 @@ impl InboundConsumer {
     ) -> Result<Self, BrokerError> {
         let queue = names::in_queue(from.channel, from.index);
         let tap = Tap::open(live, &queue, prefetch, FieldTable::default()).await?;
+        let over = tap.over.clone();
         let tap = Arc::new(tokio::sync::Mutex::new(tap));
-        Ok(Self { tap, canceled: false, from, graves })
+        Ok(Self { tap, over, canceled: false, from, graves })
     }
 
     fn delivery(&self, raw: Raw) -> Delivery {
@@ -188,6 +193,7 @@ impl InboundConsumer {
             acker: raw.acker,
             from: self.from,
             graves: self.graves.clone(),
+            over: self.over.clone(),
             _tap: Arc::clone(&self.tap),
         };
         Delivery { message, redelivered, settle: Box::new(settle) }
@@ -224,6 +230,7 @@ struct InboundSettle {
     acker: lapin::Acker,
     from: Partition,
     graves: Lane,
+    over: CancellationToken,
     /// Keeps the channel open until this is dropped.
     _tap: Arc<tokio::sync::Mutex<Tap>>,
 }
@@ -246,6 +253,9 @@ impl Settle for InboundSettle {
         told(self.acker.reject(BasicRejectOptions { requeue: true }).await)
     }
 
+    /// Takes as long as the broker does: whoever gives up here gives back
+    /// everything that was delivered behind it, which counts as the failure of
+    /// all of it.
     async fn bury(self: Box<Self>, reason: &str) -> Result<(), BrokerError> {
         let outgoing = Outgoing {
             exchange: names::DEAD,
@@ -255,7 +265,13 @@ impl Settle for InboundSettle {
             mandatory: true,
             bound: None,
         };
-        self.graves.send(outgoing).await?;
+        while let Err(error) = self.graves.send(outgoing.clone()).await {
+            tracing::warn!(partition = %self.from, %error, "not buried yet");
+            tokio::select! {
+                () = self.over.cancelled() => return Err(BrokerError::Gone),
+                () = sleep(BURY_AGAIN) => {}
+            }
+        }
         told(self.acker.ack(BasicAckOptions::default()).await)
     }
 }

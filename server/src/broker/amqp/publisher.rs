@@ -34,6 +34,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const BLOCKED_GRACE: Duration = Duration::from_millis(500);
 
 /// What is published, and where to.
+#[derive(Clone)]
 pub(super) struct Outgoing {
     pub(super) exchange: &'static str,
     pub(super) key: ShortString,
