@@ -138,6 +138,7 @@ fn next(
             by_agent,
             interaction: Some((id, from_version + 1)),
             distribution: state.distribution.clone(),
+            trace: None,
             body: serde_json::to_string(&recorded).expect("json"),
             at,
         }],

@@ -184,7 +184,7 @@ mod tests {
 
     fn row(offset: u64) -> JournalId {
         let id = EventId(Uuid::from_u128(offset.into()));
-        JournalId { offset, id, partition: u32::from(offset % 2 == 0) }
+        JournalId { offset, id, partition: u32::from(offset.is_multiple_of(2)) }
     }
 
     fn rows(offsets: std::ops::RangeInclusive<u64>) -> Vec<JournalId> {

@@ -171,8 +171,11 @@ impl Task {
             signal: Signal::Typing { interaction_id: *interaction_id, agent: None },
             distribution: distribution.clone(),
         });
-        for signal in presences.chain(typing) {
+        for signal in presences {
             self.backend.members.signal(&signal).await;
+        }
+        for signal in typing {
+            self.backend.members.signal_in(self.partition.channel, &signal).await;
         }
     }
 
@@ -210,6 +213,7 @@ impl Task {
             cause: row.cause,
             interaction: row.interaction_id,
             distribution: &row.distribution,
+            trace: trace_of(&row.body),
             body: Bytes::from(row.body.clone()),
             at: row.at,
         });
@@ -229,12 +233,24 @@ impl Task {
             let all = announcements.iter().map(|announcement| {
                 self.backend.broker.announce(channel, announcement.message(channel, app_id))
             });
-            let Err(error) = try_join_all(all).await else { return Ok(()) };
+            let Err(error) = try_join_all(all).await else {
+                self.account(&announcements);
+                return Ok(());
+            };
             tracing::warn!(partition = %self.partition, %error, "not announced");
             tokio::select! {
                 () = self.stop.cancelled() => return Err(error.into()),
                 () = tokio::time::sleep(RETRY_AFTER) => {}
             }
+        }
+    }
+
+    /// For the loss auditor.
+    fn account(&self, announced: &[Announcement<'_>]) {
+        let audit = self.backend.members.audit();
+        for one in announced {
+            let id = one.id.parse().unwrap_or_default();
+            audit.announced(self.partition.channel, one.offset, protocol::mark(one.offset, id));
         }
     }
 
@@ -256,6 +272,15 @@ impl Task {
     }
 }
 
+/// The trace context in an event of the journal.
+fn trace_of(body: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Traced {
+        trace: Option<String>,
+    }
+    serde_json::from_str::<Traced>(body).ok()?.trace
+}
+
 /// An event on its way out.
 struct Announcement<'a> {
     offset: u64,
@@ -264,6 +289,7 @@ struct Announcement<'a> {
     cause: Uuid,
     interaction: Option<InteractionId>,
     distribution: &'a Distribution,
+    trace: Option<String>,
     body: Bytes,
     at: domain::Timestamp,
 }
@@ -277,6 +303,7 @@ impl<'a> Announcement<'a> {
             cause: event.cause,
             interaction: event.interaction.map(|(id, _)| id),
             distribution: &event.distribution,
+            trace: event.trace.clone(),
             body: Bytes::from(event.body.clone()),
             at: event.at,
         }
@@ -285,6 +312,7 @@ impl<'a> Announcement<'a> {
     fn message(&self, channel: Channel, app_id: &str) -> Message {
         let key = self.interaction.map_or_else(|| self.id.clone(), |id| id.to_string());
         let distribution = serde_json::to_string(self.distribution).unwrap_or_default();
+        let trace = self.trace.clone().map(|trace| (names::TRACEPARENT.to_owned(), trace));
         Message {
             headers: BTreeMap::from([
                 (names::X_CHANNEL.to_owned(), channel.to_string()),
@@ -292,7 +320,10 @@ impl<'a> Announcement<'a> {
                 (names::X_OFFSET.to_owned(), self.offset.to_string()),
                 (names::X_CAUSE.to_owned(), self.cause.to_string()),
                 (names::X_DISTRIBUTION.to_owned(), distribution),
-            ]),
+            ])
+            .into_iter()
+            .chain(trace)
+            .collect(),
             id: self.id.clone(),
             kind: self.kind.clone(),
             app_id: app_id.to_owned(),

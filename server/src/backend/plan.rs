@@ -171,6 +171,7 @@ impl Plan {
             by_agent: matches!(item.command, Command::Agent { .. }),
             interaction: item.target.zip(version),
             distribution: audience,
+            trace: item.trace.clone(),
             body,
             at: self.now,
         });

@@ -78,6 +78,8 @@ pub struct NewEvent {
     pub interaction: Option<(InteractionId, u64)>,
     /// Who sees it.
     pub distribution: Distribution,
+    /// W3C trace context.
+    pub trace: Option<String>,
     /// The `event` object, encoded once.
     pub body: String,
     /// When it was decided.
