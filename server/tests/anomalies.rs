@@ -513,9 +513,9 @@ async fn a_client_that_received_something_else_is_found_and_begins_anew() {
         if wrong > 0 {
             let closed = async {
                 loop {
-                    match socket.next().await.expect("a frame").expect("a good one") {
-                        Frame::Close(Some(close)) => return u16::from(close.code),
-                        _ => {}
+                    let frame = socket.next().await.expect("a frame").expect("a good one");
+                    if let Frame::Close(Some(close)) = frame {
+                        return u16::from(close.code);
                     }
                 }
             };

@@ -9,6 +9,7 @@ mod connection;
 mod follow;
 mod heal;
 mod hub;
+mod opening;
 mod outbox;
 mod rate;
 mod replay;

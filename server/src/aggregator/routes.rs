@@ -12,7 +12,8 @@ use domain::Channel;
 use protocol::{CLIENT_FRAME_BYTES_MAX, SUBPROTOCOL};
 
 use super::Aggregator;
-use super::connection::{Opening, Origin, serve};
+use super::connection::serve;
+use super::opening::{Opening, Origin};
 use crate::auth;
 use crate::readiness::{Readiness, readiness};
 
