@@ -180,13 +180,15 @@ impl Connection {
         let mut streams = BTreeMap::new();
         let mut replays: Vec<Replay> = Vec::new();
         for channel in self.hello.channels.clone() {
-            if let Some(cursor) = self.hello.resume.get(&channel) {
-                self.aggregator.reach(channel, cursor).await;
-            }
-            let head = self.aggregator.hub.subscribe(channel, self.id, &login, &self.outbox);
             self.sent.open(channel);
+            let subscribe =
+                || self.aggregator.hub.subscribe(channel, self.id, &login, &self.outbox);
             let resume = self.hello.resume.get(&channel);
-            let replay = self.aggregator.replay(channel, resume, head, &login).await;
+            let replay = self.aggregator.resume(channel, resume, &login, subscribe).await;
+            let replay = replay.map_err(|error| {
+                tracing::warn!(%channel, %error, "replay not read");
+                End::Close(CloseCode::BrokerLost, Some("store unavailable".into()))
+            })?;
             streams.insert(channel, replay.report.clone());
             replays.push(replay);
         }

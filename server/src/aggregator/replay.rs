@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Aggregator;
 use super::hub::Frame;
+use crate::store::StoreError;
 
 /// A longer absence than this many events of a channel is not replayed.
 const EVENTS_MAX: u64 = 10_000;
@@ -27,33 +28,61 @@ pub(super) struct Replay {
 impl Aggregator {
     /// A client may have heard more elsewhere than this aggregator has: waits
     /// until it hasn't, for a while, if the journal knows that place at all.
-    pub(super) async fn reach(&self, channel: Channel, cursor: &Cursor) {
+    ///
+    /// # Errors
+    /// If that can't be told now, or if this one stays behind: another
+    /// aggregator may do better, and nothing is lost.
+    async fn reach(&self, channel: Channel, cursor: &Cursor) -> Result<(), StoreError> {
         let behind = || self.hub.head(channel) < cursor.offset;
         if cursor.epoch != self.store.epoch() || !behind() {
-            return;
+            return Ok(());
         }
-        let known = self.store.heads().await.is_ok_and(|heads| {
-            heads.get(&channel).is_some_and(|head| head.offset >= cursor.offset)
-        });
+        let heads = self.store.heads().await?;
+        if heads.get(&channel).is_none_or(|head| head.offset < cursor.offset) {
+            return Ok(());
+        }
         let deadline = Instant::now() + REACH_TIMEOUT;
         let mut look = tokio::time::interval(Duration::from_millis(10));
-        while known && behind() && Instant::now() < deadline {
+        while behind() {
+            if Instant::now() >= deadline {
+                return Err(StoreError::Unavailable(format!("{channel} is behind here")));
+            }
             look.tick().await;
         }
+        Ok(())
+    }
+
+    /// Begins a channel for a client: from the head that this gives on, its
+    /// outbox gets the events; what it missed before that is in the replay.
+    ///
+    /// # Errors
+    /// If what it missed can't be read now. That is no gap: it may come back.
+    pub(super) async fn resume(
+        &self,
+        channel: Channel,
+        resume: Option<&Cursor>,
+        login: &Login,
+        subscribe: impl FnOnce() -> u64,
+    ) -> Result<Replay, StoreError> {
+        if let Some(cursor) = resume {
+            self.reach(channel, cursor).await?;
+        }
+        let head = subscribe();
+        self.replay(channel, resume, head, login).await
     }
 
     /// What `login` missed of a channel between `resume` and `head`: all of
     /// it, or nothing and `recovered: false`.
-    pub(super) async fn replay(
+    async fn replay(
         &self,
         channel: Channel,
         resume: Option<&Cursor>,
         head: u64,
         login: &Login,
-    ) -> Replay {
+    ) -> Result<Replay, StoreError> {
         let missed = match resume {
             Some(cursor) if cursor.epoch == self.store.epoch() && cursor.offset <= head => {
-                self.missed(channel, cursor.offset, head, login).await
+                self.missed(channel, cursor.offset, head, login).await?
             }
             _ => None,
         };
@@ -65,7 +94,7 @@ impl Aggregator {
             recovered,
             replayed: frames.len() as u64,
         };
-        Replay { report, frames }
+        Ok(Replay { report, frames })
     }
 
     async fn missed(
@@ -74,26 +103,25 @@ impl Aggregator {
         after: u64,
         head: u64,
         login: &Login,
-    ) -> Option<Vec<Arc<Frame>>> {
+    ) -> Result<Option<Vec<Arc<Frame>>>, StoreError> {
         if let Some(frames) = self.hub.replay(channel, after, head, login) {
-            return Some(frames);
+            return Ok(Some(frames));
         }
         if head - after > EVENTS_MAX {
-            return None;
+            return Ok(None);
         }
-        let _turn = self.replays.acquire().await.ok()?;
+        let turn = self.replays.acquire().await;
+        let _turn = turn.map_err(|_| StoreError::Unavailable("closed".to_owned()))?;
         let (mut frames, mut bytes, mut last) = (Vec::new(), 0, after);
         while last < head {
-            let rows = self
-                .store
-                .journal(channel, last, PAGE)
-                .await
-                .map_err(|error| tracing::warn!(%channel, %error, "replay not read"))
-                .ok()?;
+            let rows = self.store.journal(channel, last, PAGE).await?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
             for row in rows {
                 if row.offset != last + 1 {
                     // The journal no longer reaches back that far.
-                    return None;
+                    return Ok(None);
                 }
                 last = row.offset;
                 if last <= head && row.distribution.includes(login) {
@@ -105,10 +133,10 @@ impl Aggregator {
                     break;
                 }
             }
-            if bytes > BYTES_MAX || last == after {
-                return None;
+            if bytes > BYTES_MAX {
+                return Ok(None);
             }
         }
-        Some(frames)
+        Ok(Some(frames))
     }
 }
