@@ -86,8 +86,10 @@ impl Broker for Bench {
         self.inner.delete().await
     }
     async fn publish(&self, to: Partition, message: Message) -> Result<(), BrokerError> {
+        // As it was when it came.
+        let down = self.down.load(Ordering::SeqCst);
         self.publishes.pass().await;
-        if self.down.load(Ordering::SeqCst) {
+        if down {
             return Err(BrokerError::Down("scripted".into()));
         }
         self.inner.publish(to, message).await
