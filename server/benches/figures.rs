@@ -31,12 +31,20 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    // `cargo bench --bench figures -- rabbitmq` measures that alone.
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
     println!("floor: fdatasync of 4 KiB {}", told(&mut floor_of_disk()));
-    start_and_idle();
-    for rate in RATES {
+    if wanted("start") {
+        start_and_idle();
+    }
+    for rate in RATES.into_iter().filter(|_| wanted("embedded")) {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().to_str().expect("a path").to_owned();
         runtime.block_on(latency("embedded", &["--data", &data], rate));
+    }
+    if !wanted("rabbitmq") {
+        return;
     }
     let cluster = Cluster::start(1).expect("a node");
     for rate in RATES {

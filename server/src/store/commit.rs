@@ -207,7 +207,7 @@ async fn take_offsets(
     }
     let rows = sql
         .and(" ELSE 0 END WHERE channel IN ")
-        .list(counts.keys().map(|channel| channel.as_str()))
+        .any_of(counts.keys().map(|channel| channel.as_str()))
         .and(" RETURNING channel, last")
         .all(tx)
         .await?;

@@ -91,7 +91,7 @@ impl Database {
             values.sort_unstable();
             values.dedup();
             for some in values.chunks(CONTACTS_AT_ONCE) {
-                let sql = Sql::new(CONTACT_COLUMNS).and(column).list(some.iter().cloned());
+                let sql = Sql::new(CONTACT_COLUMNS).and(column).any_of(some.iter().cloned());
                 let rows = sql.all_in(&self.read).await?;
                 for row in &rows {
                     found.push(contact_of(row)?);

@@ -59,7 +59,7 @@ impl Database {
             return Ok(BTreeMap::new());
         }
         let rows = Sql::new("SELECT id, outcome FROM decided WHERE id IN ")
-            .list(ids.iter().map(Uuid::to_string))
+            .any_of(ids.iter().map(Uuid::to_string))
             .all_in(&self.read)
             .await?;
         rows.iter().map(|row| Ok((row.parsed("id")?, row.json("outcome")?))).collect()
@@ -73,7 +73,7 @@ impl Database {
             return Ok(BTreeMap::new());
         }
         let rows = Sql::new("SELECT body FROM interactions WHERE id IN ")
-            .list(ids.iter().map(InteractionId::to_string))
+            .any_of(ids.iter().map(InteractionId::to_string))
             .all_in(&self.read)
             .await?;
         rows.iter()
@@ -94,7 +94,7 @@ impl Database {
             .and(" WHERE announced_at IS NULL AND channel = ")
             .arg(channel.as_str())
             .and(" AND part IN ")
-            .list(partitions.iter().copied())
+            .any_of(partitions.iter().copied())
             .and(" ORDER BY pos LIMIT ")
             .arg(limit)
             .all_in(&self.read)
@@ -114,7 +114,7 @@ impl Database {
                 .and(" WHERE announced_at IS NULL AND channel = ")
                 .arg(channel.as_str())
                 .and(" AND pos IN ")
-                .list(some.iter().copied())
+                .any_of(some.iter().copied())
                 .run_in(&self.write)
                 .await?;
         }

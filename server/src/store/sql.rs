@@ -97,7 +97,7 @@ impl Sql {
     }
 
     /// Adds `(a, b, c)`.
-    pub(super) fn list<A: Into<Arg>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+    fn list<A: Into<Arg>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         let mut open = "(";
         for arg in args {
             self.text.push_str(open);
@@ -106,6 +106,16 @@ impl Sql {
         }
         self.text.push_str(if open == "(" { "(NULL)" } else { ")" });
         self
+    }
+
+    /// Adds `(a, b, c)` to look for any of them. The last is repeated up to one
+    /// of a few lengths, so that prepared statements are kept.
+    pub(super) fn any_of<A: Into<Arg>>(self, args: impl IntoIterator<Item = A>) -> Self {
+        let mut args: Vec<Arg> = args.into_iter().map(Into::into).collect();
+        if let Some(last) = args.last().cloned() {
+            args.resize(args.len().next_power_of_two(), last);
+        }
+        self.list(args)
     }
 
     /// Adds `(a, b), (c, d)`.
