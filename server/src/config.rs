@@ -101,6 +101,9 @@ pub struct Backend {
     pub offer_s: u64,
     /// How long the paperwork after a call or chat may take, in seconds. Default 30.
     pub wrap_up_s: u64,
+    /// How long outcomes and receipts are kept, in days: for so long a repeated
+    /// event or command has no second effect. Default 30.
+    pub keep_days: u64,
 }
 
 /// `[broker]`
@@ -160,7 +163,7 @@ impl Default for Settings {
                 frames_per_second: 100,
                 drain_ms: 5_000,
             },
-            backend: Backend { offer_s: 20, wrap_up_s: 30 },
+            backend: Backend { offer_s: 20, wrap_up_s: 30, keep_days: 30 },
             broker: Broker {
                 publish_urls: Vec::new(),
                 consume_urls: Vec::new(),

@@ -250,6 +250,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
             config: backend::Config {
                 offer_ttl: Duration::from_secs(settings.backend.offer_s),
                 wrap_up: Duration::from_secs(settings.backend.wrap_up_s),
+                keep: Duration::from_secs(settings.backend.keep_days.saturating_mul(86_400)),
             },
         };
         workers.spawn(backend.run(working.clone()));

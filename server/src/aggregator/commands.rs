@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{AgentCommand, Channel, CommandId, InteractionId, Kind, partition_of};
-use protocol::{Outcome, Principal, ReplyError, ServerFrame, decode_command, names};
+use protocol::{Outcome, Principal, ReplyError, ServerFrame, Stage, decode_command, names};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -153,13 +153,16 @@ impl Aggregator {
             body: Bytes::from(given.command.to_string()),
         };
         let index = partition_of(&key, self.broker.config().partitions);
+        self.receipts.reached(given.id.0, Stage::Accepted);
         self.broker.publish(Partition { channel, index }, message).await.map_err(|error| {
             tracing::warn!(%error, "command not published");
             if wait == Wait::Begun {
                 self.pending.forget(given.id, outbox);
             }
             temporary("unavailable", "the broker is gone for now; nothing was lost, try again")
-        })
+        })?;
+        self.receipts.reached(given.id.0, Stage::Brokered);
+        Ok(())
     }
 
     /// Where a command goes: its interaction's channel, and its ordering key.

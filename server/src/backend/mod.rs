@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Channel, partition_of};
+use domain::{Channel, Timestamp, partition_of};
 use protocol::names;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -36,6 +36,8 @@ const DUE_MAX: u32 = 500;
 const DUE_WAITING_MAX: usize = 64;
 /// How many announced offsets may wait to be marked.
 const MARKS_MAX: usize = 4_096;
+/// How often what is old enough to go is looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// How often they are marked.
 const MARK_EVERY: Duration = Duration::from_millis(100);
 
@@ -46,11 +48,18 @@ pub struct Config {
     pub offer_ttl: Duration,
     /// How long the paperwork after a call or chat may take. Default 30 s.
     pub wrap_up: Duration,
+    /// How long outcomes and receipts are kept: for so long a repeated event or
+    /// command has no second effect. Default 30 days.
+    pub keep: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { offer_ttl: Duration::from_secs(20), wrap_up: Duration::from_secs(30) }
+        Self {
+            offer_ttl: Duration::from_secs(20),
+            wrap_up: Duration::from_secs(30),
+            keep: Duration::from_secs(30 * 86_400),
+        }
     }
 }
 
@@ -83,6 +92,9 @@ impl Backend {
         let tracker = TaskTracker::new();
         let (marks, marked) = mpsc::channel(MARKS_MAX);
         let marking = tokio::spawn(mark(self.store.clone(), marked));
+        let forgetting = forget(self.store.clone(), self.clock.clone(), self.config.keep);
+        let forgetting = stop.clone().run_until_cancelled_owned(forgetting);
+        tracker.spawn(forgetting);
         let mut roster = self.members.roster();
         let mut running: HashMap<Partition, Running> = HashMap::new();
         let mut due = tokio::time::interval(DUE_EVERY);
@@ -181,6 +193,20 @@ fn mix(key: &str) -> u64 {
     (low ^ (low >> 15)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// Deletes what nobody asks for any more, now and then; never ends.
+async fn forget(store: Arc<dyn Store>, clock: Clock, keep: Duration) {
+    let mut tick = tokio::time::interval(FORGET_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_millis(clock.now().as_millis().saturating_sub(keep_ms));
+        if let Err(error) = store.prune(before).await {
+            tracing::warn!(%error, "old outcomes and receipts not deleted");
+        }
+    }
+}
+
 /// Marks announced events, many at a time; a lost mark costs a repeated
 /// announcement, which readers drop.
 async fn mark(store: Arc<dyn Store>, mut marked: mpsc::Receiver<(Channel, u64)>) {
@@ -213,6 +239,32 @@ pub fn decodes(channel: Channel, message: &crate::broker::Message) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{self, Commit, Decided};
+
+    #[tokio::test]
+    async fn what_is_old_enough_is_forgotten_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("warren.db").display());
+        let store = store::open(&store::Config { url, max_connections: 1 }).await.expect("opened");
+        let [old, new] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
+        let clock = Clock::default();
+        let outcome = protocol::Outcome::Ok(serde_json::json!({}));
+        let decided = [(old, Timestamp::from_millis(0)), (new, clock.now())]
+            .map(|(id, at)| Decided { id, outcome: outcome.clone(), at });
+        let commit = Commit { decided: decided.to_vec(), ..Commit::default() };
+        store.commit(&commit).await.expect("committed");
+        let forgetting = forget(store.clone(), clock, Duration::from_secs(60));
+        let gone = async {
+            while store.outcomes(&[old]).await.expect("read").contains_key(&old) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = forgetting => {}
+            () = gone => {}
+        }
+        assert!(store.outcomes(&[new]).await.expect("read").contains_key(&new));
+    }
 
     fn partitions() -> Vec<Partition> {
         Channel::ALL
