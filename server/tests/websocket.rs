@@ -388,6 +388,21 @@ async fn killed_at_any_moment_the_desk_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn the_journey_of_a_command_is_told_as_an_events_is() {
+    let desk = Desk::start(&[]);
+    let mut ana = desk.hello(&desk.ana, json!({})).await;
+    ana.welcome().await;
+    let id = Uuid::now_v7().to_string();
+    ana.command(&id, json!({ "type": "set_presence", "presence": "busy" })).await;
+    let url = format!("{}/external/events/{id}", desk.service().external());
+    let answer = reqwest::Client::new().get(url).bearer_auth(&desk.key).send().await;
+    let journey: Value = answer.expect("an answer").json().await.expect("json");
+    let stages = journey["stages"].as_array().expect("stages");
+    let stages: Vec<_> = stages.iter().map(|one| &one["stage"]).collect();
+    assert_eq!(stages, ["accepted", "brokered", "decided"], "{journey}");
+}
+
+#[tokio::test]
 async fn on_sigterm_clients_are_told_and_the_program_ends_well() {
     let mut desk = Desk::start(&[]);
     let mut ana = desk.hello(&desk.ana, json!({})).await;
