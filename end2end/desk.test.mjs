@@ -104,7 +104,7 @@ test("a chat is answered: the words go out once, and the customer's come in", as
   const interaction = await rowOf(page, "Hiro Tanaka");
   await page.click(row(interaction));
   await page.click(id("action-take"));
-  await state(page, interaction, "active");
+  await page.waitForSelector(`${id("tab-reply")}[aria-selected="true"]`);
   await page.fill(id("composer-text"), "Good morning, how can I help?");
   await page.click(id("composer-send"));
   await entries(page, "chat.message").filter({ hasText: "Good morning" }).waitFor();

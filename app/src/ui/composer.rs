@@ -32,6 +32,11 @@ pub(super) fn Composer(id: InteractionId) -> impl IntoView {
     let told_at: StoredValue<Option<Timestamp>> = StoredValue::new(None);
     let written = move |event| {
         let text = event_target_value(&event);
+        if noting.get_untracked() {
+            // A note that was begun stays one, also when replies become
+            // possible: it isn't meant for the customer.
+            ui.noting.set(true);
+        }
         browser::save(&key(noting.get_untracked()), &text);
         draft.set(text);
         let now = browser::now();
