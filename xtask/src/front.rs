@@ -41,7 +41,7 @@ pub(crate) fn build(release: bool) -> Result<(), Failed> {
     let path = std::env::var("PATH").unwrap_or_default();
     let tools = root().join("end2end/node_modules/.bin");
     let mut trunk = in_root("trunk");
-    trunk.args(["--config", "Trunk.toml", "build", "--offline"]);
+    trunk.args(["--config", "Trunk.toml", "build", "index.html", "--dist", "dist", "--offline"]);
     // Trunk reads NO_COLOR as a truth value and stumbles over others.
     trunk.env_remove("NO_COLOR").env("PATH", format!("{}:{path}", tools.display()));
     if release {

@@ -45,8 +45,10 @@ pub(crate) fn everything() -> Result<(), Failed> {
             cargo(&[&args[..], &["--", "-D", "warnings"]].concat())
         }),
         ("lints of the browser's half", &|| {
-            let args = ["clippy", "-p", "frontend", "--features", "hydrate", "--target", WASM];
-            cargo(&[&args[..], &["--", "-D", "warnings"]].concat())
+            ["hydrate", "csr"].into_iter().try_for_each(|feature| {
+                let args = ["clippy", "-p", "frontend", "--features", feature, "--target", WASM];
+                cargo(&[&args[..], &["--", "-D", "warnings"]].concat())
+            })
         }),
         ("front end", &|| front::build(false)),
         ("tests", &|| cargo(&["test", "--workspace", "--exclude", "frontend"])),
