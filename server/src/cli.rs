@@ -105,7 +105,12 @@ pub(crate) enum Command {
         profile: Option<String>,
     },
     /// Exit 0 if the service on this machine is ready
-    Healthcheck { profile: Option<String> },
+    Healthcheck {
+        profile: Option<String>,
+        /// The listener to ask: an external API's or a channel's, instead of the pages'
+        #[arg(long, value_name = "ADDR")]
+        at: Option<SocketAddr>,
+    },
 }
 
 /// `4000`, `localhost` or `4000 localhost`. A profile's name is no number.

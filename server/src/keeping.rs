@@ -166,8 +166,11 @@ pub(crate) async fn topology(broker: Arc<dyn Broker>, action: Topology) -> Resul
 }
 
 /// Asks `/readyz` of the web listener.
-pub(crate) async fn healthcheck(settings: &Settings) -> Result<(), Failure> {
-    let address = settings.web.listen;
+pub(crate) async fn healthcheck(
+    settings: &Settings,
+    at: Option<SocketAddr>,
+) -> Result<(), Failure> {
+    let address = at.unwrap_or(settings.web.listen);
     match tokio::time::timeout(Duration::from_secs(5), ready(address)).await {
         Ok(Ok((true, body))) => say(format_args!("{body}")),
         Ok(Ok((false, body))) => Err(Failure::Refused(format!("http://{address}: {body}"))),

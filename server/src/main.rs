@@ -125,8 +125,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             store.close().await;
             done
         }
-        Command::Healthcheck { profile } => {
-            keeping::healthcheck(&settings(&common.flags(profile))?).await
+        Command::Healthcheck { profile, at } => {
+            keeping::healthcheck(&settings(&common.flags(profile))?, at).await
         }
     }
 }

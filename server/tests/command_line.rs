@@ -91,7 +91,11 @@ fn a_folder_in_use_is_named_and_the_one_who_uses_it_goes_on() {
     let web = first.web().replace("http://", "");
     let healthy = run(&["healthcheck", "--web", &web]);
     assert_eq!(healthy.status.code(), Some(0));
+    let external = first.external().replace("http://", "");
+    let asked = ["healthcheck", "--at", &external];
+    assert_eq!(run(&asked).status.code(), Some(0));
     assert_eq!(first.term(), Some(0));
+    assert_eq!(run(&asked).status.code(), Some(1));
     assert_eq!(run(&["healthcheck", "--web", &web]).status.code(), Some(1));
 }
 
