@@ -165,7 +165,7 @@ pub(crate) async fn topology(broker: Arc<dyn Broker>, action: Topology) -> Resul
     }
 }
 
-/// Asks `/readyz` of the web listener.
+/// Asks `/readyz` of a listener.
 pub(crate) async fn healthcheck(
     settings: &Settings,
     at: Option<SocketAddr>,

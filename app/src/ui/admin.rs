@@ -8,9 +8,10 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use leptos_meta::Title;
 use leptos_router::components::Redirect;
+use leptos_router::hooks::use_location;
 use protocol::{DeadLetterList, DeadLetterView};
 
-use super::icons::{BACK, ChannelIcon, Icon};
+use super::icons::ChannelIcon;
 use crate::api;
 use crate::desk::DeskError;
 
@@ -39,12 +40,7 @@ pub(super) fn DeadLettersPage() -> impl IntoView {
     view! {
         <Title text="Dead letters - Warren"/>
         <main class="admin">
-            <a class="admin-back" href="/inbox">
-                <Icon d=BACK/>
-                "Inbox"
-            </a>
-            " \u{b7} "
-            <a class="admin-back" href="/admin/audit" data-testid="audit">"Loss auditor"</a>
+            <AdminTabs/>
             <h1>"Dead letters"</h1>
             <p class="admin-hint">
                 "Events and commands that waited too long or failed again and again. \
@@ -55,6 +51,22 @@ pub(super) fn DeadLettersPage() -> impl IntoView {
                 view! { <p class="loading">"Reading the dead letters\u{2026}"</p> }
             }>{letters}</Suspense>
         </main>
+    }
+    .into_any()
+}
+
+/// From one page of the room to another.
+#[component]
+pub(super) fn AdminTabs() -> impl IntoView {
+    let path = use_location().pathname;
+    let tab = move |to: &'static str, label: &'static str| {
+        let current = move || path.with(|path| path == to).then_some("page");
+        view! { <a href=to aria-current=current>{label}</a> }
+    };
+    view! {
+        <nav class="admin-tabs" aria-label="Administration">
+            {tab("/admin/dead-letters", "Dead letters")} {tab("/admin/audit", "Loss auditor")}
+        </nav>
     }
     .into_any()
 }

@@ -9,7 +9,7 @@ use leptos_meta::Title;
 use leptos_router::components::Redirect;
 use protocol::{Alert, AuditMember, AuditView, Difference, Hop, HopReport};
 
-use super::icons::{BACK, Icon};
+use super::admin::AdminTabs;
 use crate::api;
 use crate::desk::DeskError;
 
@@ -38,10 +38,7 @@ pub(super) fn AuditPage() -> impl IntoView {
     view! {
         <Title text="Loss auditor - Warren"/>
         <main class="admin">
-            <a class="admin-back" href="/admin/dead-letters">
-                <Icon d=BACK/>
-                "Dead letters"
-            </a>
+            <AdminTabs/>
             <h1>"Loss auditor"</h1>
             <p class="admin-hint">
                 "Every event that passes by is compared with the journal, and what browsers \

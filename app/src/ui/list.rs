@@ -56,7 +56,7 @@ pub(super) fn ListPane() -> impl IntoView {
     .into_any()
 }
 
-/// Where there is no rail.
+/// Which channels are listed.
 #[component]
 fn ChannelTabs() -> impl IntoView {
     let ui = wiring();

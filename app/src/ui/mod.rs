@@ -15,6 +15,7 @@ mod icons;
 mod inbox;
 mod keys;
 mod list;
+mod shell;
 mod thread;
 mod wiring;
 
@@ -22,7 +23,7 @@ use leptos::config::LeptosOptions;
 use leptos::prelude::*;
 use leptos::tachys::html::InertElement;
 use leptos_meta::{MetaTags, Title, provide_meta_context};
-use leptos_router::components::{Redirect, Route, Router, Routes};
+use leptos_router::components::{ParentRoute, Redirect, Route, Router, Routes};
 use leptos_router::{SsrMode, path};
 
 use crate::browser;
@@ -65,9 +66,11 @@ pub fn App() -> impl IntoView {
                 <Route path=path!("/") view=|| view! { <Redirect path="/inbox"/> } ssr=SsrMode::Async/>
                 <Route path=path!("/sign-in") view=door::SignInPage ssr=SsrMode::Async/>
                 <Route path=path!("/setup") view=door::SetupPage ssr=SsrMode::Async/>
-                <Route path=path!("/admin/dead-letters") view=admin::DeadLettersPage ssr=SsrMode::Async/>
-                <Route path=path!("/admin/audit") view=audit::AuditPage ssr=SsrMode::Async/>
-                <Route path=path!("/inbox/:id?") view=inbox::Inbox ssr=SsrMode::Async/>
+                <ParentRoute path=path!("") view=shell::Shell ssr=SsrMode::Async>
+                    <Route path=path!("/inbox/:id?") view=inbox::Inbox/>
+                    <Route path=path!("/admin/dead-letters") view=admin::DeadLettersPage/>
+                    <Route path=path!("/admin/audit") view=audit::AuditPage/>
+                </ParentRoute>
             </Routes>
         </Router>
     }
