@@ -48,5 +48,12 @@ test("an admin reads, replays and drops dead letters; nobody else does", async (
   await hydrated(page);
   await until("one letter", async () => (await letters.count()) === 1);
   assert.match(await page.locator(id("dead-count")).innerText(), /1 dead letter/);
+
+  // The desk goes on in this room, and every hop agrees.
+  await live(page);
+  await page.getByRole("link", { name: "Loss auditor" }).click();
+  await page.getByText("None: all hops agree.").waitFor();
+  await page.click(id("room-inbox"));
+  await page.waitForSelector(".list");
   assert.deepEqual(page.faults, []);
 });
