@@ -21,6 +21,7 @@ use super::wiring::{Tell, Wiring, address};
 use super::{icons, keys};
 use crate::api::{self, Boot};
 use crate::browser;
+use crate::codec::with_page;
 use crate::desk::{DeskError, ListRequest};
 use crate::state::{Filter, ListView};
 
@@ -40,13 +41,10 @@ pub(super) fn Inbox() -> impl IntoView {
             text: search.get(),
         }
     });
-    let boot = Resource::new_blocking(
-        || (),
-        move |()| {
-            let closed = filter.with_untracked(|filter| filter.view == ListView::Closed);
-            api::read_boot(selected.get_untracked(), closed)
-        },
-    );
+    let boot = with_page(move || {
+        let closed = filter.with_untracked(|filter| filter.view == ListView::Closed);
+        api::read_boot(selected.get_untracked(), closed)
+    });
     let page = move || {
         Suspend::new(async move {
             match boot.await {
