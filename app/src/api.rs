@@ -1,19 +1,20 @@
 //! Server functions: a page's way to the server's [`Desk`](crate::desk::Desk).
 
-use domain::{InteractionId, Timestamp};
+use domain::{InteractionId, Timestamp, from_fields};
 use leptos::prelude::*;
 use leptos::server_fn::codec::Json;
 use protocol::{
     AgentView, AuditView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList,
     Journey, Me,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
+use crate::codec::{Answer, Form};
 use crate::desk::{DeskError, ListRequest};
 
 /// All that the desk begins with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Boot {
     /// Who is signed in.
     pub me: Me,
@@ -29,14 +30,18 @@ pub struct Boot {
     pub now: Timestamp,
 }
 
+from_fields!(Boot { me, agents, open, closed, detail, now });
+
 /// What the sign-in pages have to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Door {
     /// True while there is no agent at all.
     pub needs_first_admin: bool,
     /// True if somebody is signed in.
     pub signed_in: bool,
 }
+
+from_fields!(Door { needs_first_admin, signed_in });
 
 #[cfg(feature = "ssr")]
 fn desk() -> Result<std::sync::Arc<dyn crate::desk::Desk>, DeskError> {
@@ -55,7 +60,7 @@ fn now() -> Timestamp {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "create_first_admin")]
+#[server(prefix = "/api/desk", endpoint = "create_first_admin", input = Form, output = Answer)]
 pub async fn create_first_admin(
     login: String,
     name: String,
@@ -68,7 +73,7 @@ pub async fn create_first_admin(
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "sign_in")]
+#[server(prefix = "/api/desk", endpoint = "sign_in", input = Form, output = Answer)]
 pub async fn sign_in(login: String, password: String) -> Result<(), DeskError> {
     desk()?.sign_in(login, password).await
 }
@@ -77,7 +82,7 @@ pub async fn sign_in(login: String, password: String) -> Result<(), DeskError> {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "sign_out")]
+#[server(prefix = "/api/desk", endpoint = "sign_out", input = Form, output = Answer)]
 pub async fn sign_out() -> Result<(), DeskError> {
     desk()?.sign_out().await
 }
@@ -86,7 +91,7 @@ pub async fn sign_out() -> Result<(), DeskError> {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "door")]
+#[server(prefix = "/api/desk", endpoint = "door", input = Json, output = Answer)]
 pub async fn read_door() -> Result<Door, DeskError> {
     let desk = desk()?;
     let needs_first_admin = desk.needs_first_admin().await?;
@@ -98,7 +103,7 @@ pub async fn read_door() -> Result<Door, DeskError> {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "boot", input = Json)]
+#[server(prefix = "/api/desk", endpoint = "boot", input = Json, output = Answer)]
 pub async fn read_boot(id: Option<InteractionId>, closed: bool) -> Result<Option<Boot>, DeskError> {
     use protocol::View;
     let desk = desk()?;
@@ -123,7 +128,7 @@ pub async fn read_boot(id: Option<InteractionId>, closed: bool) -> Result<Option
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "interactions", input = Json)]
+#[server(prefix = "/api/desk", endpoint = "interactions", input = Json, output = Answer)]
 pub async fn interactions(request: ListRequest) -> Result<InteractionList, DeskError> {
     desk()?.interactions(request).await
 }
@@ -132,7 +137,7 @@ pub async fn interactions(request: ListRequest) -> Result<InteractionList, DeskE
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "interaction", input = Json)]
+#[server(prefix = "/api/desk", endpoint = "interaction", input = Json, output = Answer)]
 pub async fn interaction(id: InteractionId) -> Result<Option<InteractionDetail>, DeskError> {
     desk()?.interaction(id).await
 }
@@ -141,7 +146,7 @@ pub async fn interaction(id: InteractionId) -> Result<Option<InteractionDetail>,
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "agents")]
+#[server(prefix = "/api/desk", endpoint = "agents", input = Json, output = Answer)]
 pub async fn agents() -> Result<Vec<AgentView>, DeskError> {
     desk()?.agents().await
 }
@@ -150,7 +155,7 @@ pub async fn agents() -> Result<Vec<AgentView>, DeskError> {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "journey", input = Json)]
+#[server(prefix = "/api/desk", endpoint = "journey", input = Json, output = Answer)]
 pub async fn read_journey(
     interaction: InteractionId,
     cause: Uuid,
@@ -162,7 +167,7 @@ pub async fn read_journey(
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "dead_letters")]
+#[server(prefix = "/api/desk", endpoint = "dead_letters", input = Json, output = Answer)]
 pub async fn dead_letters() -> Result<DeadLetterList, DeskError> {
     desk()?.dead_letters().await
 }
@@ -171,7 +176,7 @@ pub async fn dead_letters() -> Result<DeadLetterList, DeskError> {
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "dead_letter")]
+#[server(prefix = "/api/desk", endpoint = "dead_letter", input = Json, output = Answer)]
 pub async fn dead_letter(id: String) -> Result<Option<DeadLetterView>, DeskError> {
     desk()?.dead_letter(id).await
 }
@@ -180,7 +185,7 @@ pub async fn dead_letter(id: String) -> Result<Option<DeadLetterView>, DeskError
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "settle_dead_letter")]
+#[server(prefix = "/api/desk", endpoint = "settle_dead_letter", input = Json, output = Answer)]
 pub async fn settle_dead_letter(id: String, replay: bool) -> Result<bool, DeskError> {
     desk()?.settle_dead_letter(id, replay).await
 }
@@ -189,7 +194,7 @@ pub async fn settle_dead_letter(id: String, replay: bool) -> Result<bool, DeskEr
 ///
 /// # Errors
 /// As the desk says.
-#[server(prefix = "/api/desk", endpoint = "audit")]
+#[server(prefix = "/api/desk", endpoint = "audit", input = Json, output = Answer)]
 pub async fn audit() -> Result<AuditView, DeskError> {
     desk()?.audit().await
 }

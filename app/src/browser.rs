@@ -185,6 +185,19 @@ mod real {
         document().is_none_or(|it| it.visibility_state() == web_sys::VisibilityState::Visible)
     }
 
+    /// Holds a form back, and reads its fields.
+    pub(crate) fn fields_of<const N: usize>(
+        event: &web_sys::SubmitEvent,
+        names: [&str; N],
+    ) -> [String; N] {
+        event.prevent_default();
+        let form = event.target().and_then(|it| it.dyn_into::<web_sys::HtmlFormElement>().ok());
+        let data = form.and_then(|form| web_sys::FormData::new_with_form(&form).ok());
+        names.map(|name| {
+            data.as_ref().and_then(|data| data.get(name).as_string()).unwrap_or_default()
+        })
+    }
+
     /// Loads another page.
     pub(crate) fn go(path: &str) {
         if let Some(window) = window() {
@@ -256,6 +269,13 @@ mod stand_in {
 
     pub(crate) fn is_visible() -> bool {
         true
+    }
+
+    pub(crate) fn fields_of<const N: usize>(
+        _event: &leptos::ev::SubmitEvent,
+        _names: [&str; N],
+    ) -> [String; N] {
+        [const { String::new() }; N]
     }
 
     pub(crate) fn go(_path: &str) {}

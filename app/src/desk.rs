@@ -2,7 +2,7 @@
 //! each request by context, bound to who is signed in; server functions call it.
 
 use async_trait::async_trait;
-use domain::{Channel, InteractionId};
+use domain::{Channel, Fields, FromJson, InteractionId};
 use protocol::{
     AgentView, AuditView, DeadLetterList, DeadLetterView, InteractionDetail, InteractionList,
     Journey, Me, View,
@@ -25,6 +25,18 @@ pub enum DeskError {
     /// The store is gone for now.
     #[error("the server can't answer right now")]
     Unavailable,
+}
+
+impl FromJson for DeskError {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        match json.as_str() {
+            Some("SignedOut") => Some(Self::SignedOut),
+            Some("Forbidden") => Some(Self::Forbidden),
+            Some("Unavailable") => Some(Self::Unavailable),
+            Some(_) => None,
+            None => Fields::of(json)?.take("Invalid").map(Self::Invalid),
+        }
+    }
 }
 
 /// Which interactions to list.
@@ -83,17 +95,4 @@ pub trait Desk: Send + Sync {
     async fn audit(&self) -> Result<AuditView, DeskError>;
     /// Every agent.
     async fn agents(&self) -> Result<Vec<AgentView>, DeskError>;
-}
-
-/// What breaks on the way between page and server is told as "can't answer right now".
-impl leptos::server_fn::error::FromServerFnError for DeskError {
-    type Encoder = leptos::server_fn::codec::JsonEncoding;
-
-    fn from_server_fn_error(error: leptos::server_fn::error::ServerFnErrorErr) -> Self {
-        use leptos::server_fn::error::ServerFnErrorErr as Broken;
-        match error {
-            Broken::Args(detail) | Broken::MissingArg(detail) => Self::Invalid(detail),
-            _ => Self::Unavailable,
-        }
-    }
 }

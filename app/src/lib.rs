@@ -9,6 +9,8 @@
 pub mod api;
 #[cfg(any(feature = "ssr", feature = "browser"))]
 mod browser;
+#[cfg(any(feature = "ssr", feature = "browser"))]
+pub mod codec;
 pub mod desk;
 pub mod socket;
 pub mod state;

@@ -3,7 +3,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Login;
+use crate::{Fields, FromJson, Login};
 
 /// Written `{"broadcast":true}`, `{"multicast":["ana","ben"]}` or `{"direct":"ana"}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,19 @@ impl<'de> Deserialize<'de> for Distribution {
             Shape::Broadcast(false) => Err(D::Error::custom("broadcast can only be true")),
             Shape::Multicast(logins) => Ok(Self::Multicast(logins)),
             Shape::Direct(login) => Ok(Self::Direct(login)),
+        }
+    }
+}
+
+impl FromJson for Distribution {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        let mut fields = Fields::of(json)?;
+        if let Some(true) = fields.take::<Option<bool>>("broadcast")? {
+            return Some(Self::Broadcast);
+        }
+        match fields.take::<Option<_>>("multicast")? {
+            Some(logins) => Some(Self::Multicast(logins)),
+            None => fields.take("direct").map(Self::Direct),
         }
     }
 }

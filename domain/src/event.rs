@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     CommandId, ContactId, Distribution, EndReason, EventId, InteractionId, Login, NoticeLevel,
-    Priority, TicketStatus, Timestamp,
+    Priority, TicketStatus, Timestamp, from_fields, from_type, from_word,
 };
 
 /// The person on the other side.
@@ -24,6 +24,8 @@ pub struct Contact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
 }
+
+from_fields!(Contact { id, name, email, phone });
 
 impl Contact {
     /// What to call the person: the name, else the address, else the number.
@@ -48,6 +50,8 @@ pub enum Direction {
     /// From an agent.
     Outbound,
 }
+
+from_word!(Direction { "inbound" => Inbound, "outbound" => Outbound });
 
 /// An event with its place: the `event` object of a frame, a row of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +84,10 @@ pub struct Recorded {
     #[serde(flatten)]
     pub event: Event,
 }
+
+from_fields!(Recorded {
+    id, cause, at, occurred_at, interaction_id, version, trace, integration, distribution, event [*]
+});
 
 /// What happened. Where an agent did it, `by` is the agent's login.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,6 +272,35 @@ pub enum Event {
     #[serde(rename = "notice")]
     Notice { text: String, level: NoticeLevel },
 }
+
+from_type!(Event {
+    "call.queued" => CallQueued { call, from, to, queue, contact },
+    "call.ringing" => CallRinging { call, agent, deadline },
+    "call.answered" => CallAnswered { call, agent },
+    "call.held" => CallHeld { call, by },
+    "call.resumed" => CallResumed { call, by },
+    "call.transferred" => CallTransferred { call, queue, agent, deadline, by },
+    "call.ended" => CallEnded { call, reason, hung_up_by, recording_url, wrap_up_until, by },
+    "chat.started" => ChatStarted { chat, contact, queue, text, agent, deadline },
+    "chat.message" => ChatMessage { chat, text, message, direction, by },
+    "chat.held" => ChatHeld { chat, until, by },
+    "chat.resumed" => ChatResumed { chat, by },
+    "chat.ended" => ChatEnded { chat, reason, wrap_up_until, by },
+    "ticket.opened" => TicketOpened { ticket, subject, body, priority, requester, queue, tags [?], by },
+    "ticket.commented" => TicketCommented { ticket, body, author, by },
+    "ticket.updated" => TicketUpdated { ticket, status, priority, subject, tags, assignee, by },
+    "ticket.snoozed" => TicketSnoozed { ticket, until, by },
+    "interaction.wrapped_up" => WrappedUp { by },
+    "interaction.assigned" => Assigned { agent, by },
+    "interaction.noted" => Noted { text, by },
+    "interaction.tagged" => Tagged { tag, by },
+    "interaction.untagged" => Untagged { tag, by },
+    "interaction.contact_linked" => ContactLinked { contact, by },
+    "offer.accepted" => OfferAccepted { agent },
+    "offer.rejected" => OfferRejected { agent },
+    "offer.timed_out" => OfferTimedOut { agent },
+    "notice" => Notice { text, level },
+});
 
 impl Event {
     /// The `type` on the wire.

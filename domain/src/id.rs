@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Kind;
+use crate::{FromJson, Kind};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -25,6 +25,12 @@ macro_rules! id {
             type Err = uuid::Error;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Uuid::parse_str(text).map(Self)
+            }
+        }
+
+        impl crate::FromJson for $name {
+            fn from_json(json: serde_json::Value) -> Option<Self> {
+                Uuid::from_json(json).map(Self)
             }
         }
     };
@@ -114,6 +120,12 @@ impl FromStr for Login {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         Self::try_from(text.to_owned())
+    }
+}
+
+impl FromJson for Login {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        Self::try_from(String::from_json(json)?).ok()
     }
 }
 

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallState, ChatState, Contact, Direction, Distribution, EndReason, Event, InteractionId, Kind,
-    Login, Priority, Recorded, TicketStatus, Timestamp,
+    CallState, ChatState, Contact, Direction, Distribution, EndReason, Event, Fields, FromJson,
+    InteractionId, Kind, Login, Priority, Recorded, TicketStatus, Timestamp, from_fields,
+    from_word,
 };
 
 /// Kind and state together: `"kind":"call","state":"ringing"`.
@@ -17,6 +18,17 @@ pub enum Stage {
     Chat(ChatState),
     /// A ticket and its status.
     Ticket(TicketStatus),
+}
+
+impl FromJson for Stage {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        let mut fields = Fields::of(json)?;
+        Some(match fields.take("kind")? {
+            Kind::Call => Self::Call(fields.take("state")?),
+            Kind::Chat => Self::Chat(fields.take("state")?),
+            Kind::Ticket => Self::Ticket(fields.take("state")?),
+        })
+    }
 }
 
 impl Stage {
@@ -68,6 +80,14 @@ pub enum OfferState {
     Rescinded,
 }
 
+from_word!(OfferState {
+    "pending" => Pending,
+    "accepted" => Accepted,
+    "rejected" => Rejected,
+    "timed_out" => TimedOut,
+    "rescinded" => Rescinded,
+});
+
 /// Work put before one agent, with a deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
@@ -78,6 +98,8 @@ pub struct Offer {
     /// What became of it.
     pub state: OfferState,
 }
+
+from_fields!(Offer { agent, deadline, state });
 
 /// How an interaction stands after its events so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +170,12 @@ pub struct Interaction {
     /// When its last event was decided.
     pub updated_at: Timestamp,
 }
+
+from_fields!(Interaction {
+    id, version, integration, external_id, distribution, assignee, offer, contact, queue,
+    subject, priority, tags [?], from, to, end_reason, recording_url, preview [?],
+    waiting_since, answered_at, until, ended_at, created_at, updated_at, stage [*]
+});
 
 impl Interaction {
     /// When it has to be looked at again: the offer's deadline, or the end of

@@ -13,6 +13,7 @@ mod event;
 mod external;
 mod id;
 mod interaction;
+mod json;
 mod refusal;
 mod ticket;
 mod time;
@@ -25,6 +26,7 @@ pub use event::{Contact, Direction, Event, Recorded};
 pub use external::{ExternalEvent, Routed};
 pub use id::{CommandId, ContactId, EventId, InteractionId, Login, SessionId, partition_of};
 pub use interaction::{Interaction, Offer, OfferState, Stage, apply};
+pub use json::{Fields, FromJson};
 pub use refusal::{Refusal, RefusalCode};
 pub use time::Timestamp;
 pub use vocabulary::{

@@ -51,6 +51,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl crate::FromJson for Timestamp {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        json.as_str()?.parse().ok()
+    }
+}
+
 impl FromStr for Timestamp {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

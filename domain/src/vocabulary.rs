@@ -29,6 +29,8 @@ macro_rules! words {
             }
         }
 
+        $crate::from_word!($name { $($word => $variant),+ });
+
         impl std::str::FromStr for $name {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Channel, EventId, Interaction, Login, Presence, Recorded, Role, Timestamp};
+use domain::{
+    Channel, EventId, Fields, FromJson, Interaction, Login, Presence, Recorded, Role, Timestamp,
+    from_fields, from_word,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -67,6 +70,17 @@ pub enum Stage {
     Acted,
 }
 
+from_word!(Stage {
+    "accepted" => Accepted,
+    "brokered" => Brokered,
+    "decided" => Decided,
+    "announced" => Announced,
+    "sent" => Sent,
+    "received" => Received,
+    "rendered" => Rendered,
+    "acted" => Acted,
+});
+
 impl Stage {
     /// In the order of the journey.
     pub const ALL: &'static [Self] = &[
@@ -111,6 +125,8 @@ pub struct JourneyStage {
     pub agents: BTreeMap<Login, Timestamp>,
 }
 
+from_fields!(JourneyStage { stage, at, count, agents [?] });
+
 /// An event that was brought about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JourneyEvent {
@@ -125,6 +141,8 @@ pub struct JourneyEvent {
     pub offset: u64,
 }
 
+from_fields!(JourneyEvent { id, kind ["type"], channel, offset });
+
 /// What the backend made of an event or command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +151,16 @@ pub enum Outcome {
     Ok(serde_json::Value),
     /// It was refused, and changed nothing.
     Error(ReplyError),
+}
+
+impl FromJson for Outcome {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        let mut fields = Fields::of(json)?;
+        match fields.take::<Option<_>>("error")? {
+            Some(error) => Some(Self::Error(error)),
+            None => fields.take("ok").map(Self::Ok),
+        }
+    }
 }
 
 /// `GET /external/events/{id}`: where an event has got to.
@@ -150,6 +178,8 @@ pub struct Journey {
     /// What it brought about.
     pub events: Vec<JourneyEvent>,
 }
+
+from_fields!(Journey { id, status, stages, outcome, events });
 
 /// Which interactions a list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -180,6 +210,8 @@ pub struct InteractionList {
     pub streams: BTreeMap<Channel, Cursor>,
 }
 
+from_fields!(InteractionList { interactions, next_cursor, streams });
+
 /// `GET /api/v1/interactions/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InteractionDetail {
@@ -195,6 +227,8 @@ pub struct InteractionDetail {
     pub streams: BTreeMap<Channel, Cursor>,
 }
 
+from_fields!(InteractionDetail { timeline, related [?], streams, interaction [*] });
+
 /// `GET /api/v1/me`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Me {
@@ -203,6 +237,8 @@ pub struct Me {
     /// Live aggregators, least loaded first: WebSocket addresses.
     pub aggregators: Vec<String>,
 }
+
+from_fields!(Me { principal, aggregators });
 
 /// An agent, as colleagues see one: `GET /api/v1/agents`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,6 +260,8 @@ pub struct AgentView {
     pub since: Timestamp,
 }
 
+from_fields!(AgentView { id, login, name, role, presence, reason, since });
+
 /// One death of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
@@ -233,6 +271,8 @@ pub struct Death {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
+
+from_fields!(Death { reason, at });
 
 /// A message that nobody could do: `GET /api/v1/dead` and, with its body,
 /// `GET /api/v1/dead/{id}`.
@@ -263,6 +303,10 @@ pub struct DeadLetterView {
     pub body: Option<serde_json::Value>,
 }
 
+from_fields!(DeadLetterView {
+    id, channel, kind ["type"], app_id, at, partition, deaths, headers, bytes, body
+});
+
 /// `GET /api/v1/dead`: the oldest of each channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterList {
@@ -271,3 +315,5 @@ pub struct DeadLetterList {
     /// True if there may be more than were asked for.
     pub more: bool,
 }
+
+from_fields!(DeadLetterList { dead, more });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Channel, Timestamp};
+use domain::{Channel, Timestamp, from_fields, from_word};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -18,6 +18,12 @@ pub enum Hop {
     /// At a client, as its pongs say.
     Client,
 }
+
+from_word!(Hop {
+    "announced" => Announced,
+    "delivered" => Delivered,
+    "client" => Client,
+});
 
 /// In what two hops disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,6 +42,15 @@ pub enum Difference {
     /// On the screen twice.
     ShownTwice,
 }
+
+from_word!(Difference {
+    "missing" => Missing,
+    "altered" => Altered,
+    "unknown" => Unknown,
+    "stalled" => Stalled,
+    "disputed" => Disputed,
+    "shown_twice" => ShownTwice,
+});
 
 /// A disagreement between two hops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +77,8 @@ pub struct Alert {
     pub events: u64,
 }
 
+from_fields!(Alert { at, member, hop, channel, block, offset, partition, difference, events });
+
 /// A full block as it passed by, by partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
@@ -70,6 +87,8 @@ pub struct Block {
     /// What of each partition.
     pub partitions: BTreeMap<u32, Digest>,
 }
+
+from_fields!(Block { block, partitions });
 
 /// What one hop of a member has compared with the journal in one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +106,8 @@ pub struct HopReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<Block>,
 }
+
+from_fields!(HopReport { head, verified, blocks, partitions [?], last [?] });
 
 /// Totals; each but `repeated`, `answers` and `unverified` should be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +128,11 @@ pub struct AuditTotals {
     /// Disagreements.
     pub alerts: u64,
 }
+
+from_fields!(AuditTotals {
+    missing [?], altered [?], repeated [?], shown_twice [?], answers [?], unverified [?],
+    alerts [?]
+});
 
 impl AuditTotals {
     /// Adds another's.
@@ -139,6 +165,8 @@ pub struct AuditReport {
     pub alerts: Vec<Alert>,
 }
 
+from_fields!(AuditReport { totals [?], hops [?], alerts [?] });
+
 /// One member on the page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditMember {
@@ -147,6 +175,8 @@ pub struct AuditMember {
     /// Its account.
     pub report: AuditReport,
 }
+
+from_fields!(AuditMember { member, report });
 
 /// All members, as the one that answers has heard of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,3 +190,5 @@ pub struct AuditView {
     /// The latest disagreements, newest first.
     pub alerts: Vec<Alert>,
 }
+
+from_fields!(AuditView { totals, heads, members, alerts });

@@ -1,6 +1,7 @@
 //! Few bytes that stand for many events: a count, and a hash over their
 //! places and ids. Cheap enough for every event at every hop; no cryptography.
 
+use domain::{Fields, FromJson};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -46,11 +47,22 @@ fn to_hex<S: Serializer>(hash: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{hash:016x}"))
 }
 
+impl FromJson for Digest {
+    fn from_json(json: serde_json::Value) -> Option<Self> {
+        let mut fields = Fields::of(json)?;
+        let hash = of_hex(&fields.take::<String>("hash")?)?;
+        Some(Self { count: fields.take("count")?, hash })
+    }
+}
+
+fn of_hex(text: &str) -> Option<u64> {
+    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digits { u64::from_str_radix(text, 16).ok() } else { None }
+}
+
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let hash = if digits { u64::from_str_radix(&text, 16).ok() } else { None };
-    hash.ok_or_else(|| serde::de::Error::custom("must be 16 hexadecimal digits"))
+    of_hex(&text).ok_or_else(|| serde::de::Error::custom("must be 16 hexadecimal digits"))
 }
 
 #[cfg(test)]

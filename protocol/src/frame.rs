@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::{
     Channel, CommandId, InteractionId, Login, Presence, Recorded, Refusal, RefusalCode, Role,
-    SessionId, Timestamp,
+    SessionId, Timestamp, from_fields, from_type,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub struct Cursor {
     pub offset: u64,
 }
 
+from_fields!(Cursor { epoch, offset });
+
 /// Where a channel stands after the hello.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorReport {
@@ -34,6 +36,8 @@ pub struct CursorReport {
     /// How many event frames of this channel follow as replay.
     pub replayed: u64,
 }
+
+from_fields!(CursorReport { epoch, offset, recovered, replayed });
 
 /// How far an ack goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,12 @@ pub enum Signal {
         since: Timestamp,
     },
 }
+
+from_type!(Signal {
+    "typing" => Typing { interaction_id, agent },
+    "viewing" => Viewing { interaction_id, agent, viewing [= true] },
+    "presence" => Presence { agent, presence, reason, since },
+});
 
 fn yes() -> bool {
     true
@@ -199,6 +209,8 @@ pub struct Principal {
     pub role: Role,
 }
 
+from_fields!(Principal { id, login, name, role });
+
 /// Why a command was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyError {
@@ -213,6 +225,8 @@ pub struct ReplyError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
 }
+
+from_fields!(ReplyError { code, message, temporary, pointer });
 
 impl From<Refusal> for ReplyError {
     fn from(refusal: Refusal) -> Self {
@@ -304,6 +318,17 @@ pub enum ServerFrame {
         blocked: bool,
     },
 }
+
+from_type!(ServerFrame {
+    "welcome" => Welcome { session, aggregator, principal, heartbeat_ms, streams, peers },
+    "event" => Event { channel, offset, event },
+    "reply" => Reply { id, ok, error },
+    "signal" => Signal { signal },
+    "gap" => Gap { channel, epoch, offset },
+    "peers" => Peers { urls },
+    "migrate" => Migrate { to, deadline_ms },
+    "ping" => Ping { at, sent, blocked [?] },
+});
 
 /// An event frame around an event that is encoded already: the same bytes
 /// for every client that gets it.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use domain::{AgentCommand, CommandId, Interaction, InteractionId};
+use domain::{AgentCommand, CommandId, FromJson, Interaction, InteractionId};
 use futures::channel::mpsc;
 use futures::future::{Either, poll_fn, select};
 use futures::{SinkExt, StreamExt};
@@ -11,7 +11,7 @@ use gloo_net::websocket::{Message, WebSocketError};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use protocol::{ClientFrame, SUBPROTOCOL, Signal, View, decode_command};
+use protocol::{ClientFrame, SUBPROTOCOL, ServerFrame, Signal, View, decode_command};
 
 use super::Candidates;
 use super::machine::{Input, LinkId, Machine, Output, Status};
@@ -493,7 +493,7 @@ async fn serve(
         loop {
             match stream.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    if let Ok(frame) = serde_json::from_str(&text) {
+                    if let Some(frame) = ServerFrame::from_text(&text) {
                         let frame = Arrival::Machine(Input::Frame(id, Box::new(frame)));
                         let _ = arrivals.send(frame).await;
                     }

@@ -1,8 +1,8 @@
 //! The commands without an answer, in the browser's own database, so that a
 //! closed tab loses none.
 
-use domain::{CommandId, Login, Timestamp};
-use serde::{Deserialize, Serialize};
+use domain::{CommandId, FromJson, Login, Timestamp, from_fields};
+use serde::Serialize;
 use serde_json::Value;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -13,15 +13,16 @@ const DATABASE: &str = "warren";
 const COMMANDS: &str = "commands";
 
 /// A command as it is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Kept {
     pub(super) id: CommandId,
     pub(super) login: Login,
     pub(super) at: Timestamp,
     pub(super) command: Value,
-    #[serde(default)]
     pub(super) deadline_ms: Option<u64>,
 }
+
+from_fields!(Kept { id, login, at, command, deadline_ms });
 
 /// The database. Where the browser has none to give, nothing is kept.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl Store {
         let mut kept: Vec<Kept> = js_sys::Array::from(&values)
             .iter()
             .filter_map(|value| value.as_string())
-            .filter_map(|json| serde_json::from_str(&json).ok())
+            .filter_map(|json| Kept::from_text(&json))
             .filter(|one: &Kept| &one.login == login)
             .collect();
         kept.sort_by_key(|one| one.at);

@@ -13,6 +13,7 @@ use protocol::{DeadLetterList, DeadLetterView};
 
 use super::icons::ChannelIcon;
 use crate::api;
+use crate::codec::with_page;
 use crate::desk::DeskError;
 
 /// How often the list is read again.
@@ -21,7 +22,7 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// `/admin/dead-letters`
 #[component]
 pub(super) fn DeadLettersPage() -> impl IntoView {
-    let first = Resource::new_blocking(|| (), |()| api::dead_letters());
+    let first = with_page(api::dead_letters);
     let letters = move || {
         Suspend::new(async move {
             match first.await {

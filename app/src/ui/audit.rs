@@ -11,6 +11,7 @@ use protocol::{Alert, AuditMember, AuditView, Difference, Hop, HopReport};
 
 use super::admin::AdminTabs;
 use crate::api;
+use crate::codec::with_page;
 use crate::desk::DeskError;
 
 /// How often it is read again.
@@ -19,7 +20,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 /// `/admin/audit`
 #[component]
 pub(super) fn AuditPage() -> impl IntoView {
-    let first = Resource::new_blocking(|| (), |()| api::audit());
+    let first = with_page(api::audit);
     let audit = move || {
         Suspend::new(async move {
             match first.await {

@@ -1,8 +1,9 @@
 //! The top bar: who I am, what I look for, and how the connection stands.
 
 use domain::{AgentCommand, Presence};
-use leptos::form::ActionForm;
+use leptos::ev::SubmitEvent;
 use leptos::prelude::*;
+use leptos::server_fn::ServerFn;
 
 use super::controls::Choice;
 use super::icons::{EXIT, Icon, Logo, SEARCH, THEME};
@@ -194,6 +195,10 @@ fn PresenceSelect() -> impl IntoView {
 fn SignOutButton() -> impl IntoView {
     let ui: Wiring = wiring();
     let action = ServerAction::<SignOut>::new();
+    let submit = move |event: SubmitEvent| {
+        event.prevent_default();
+        action.dispatch(SignOut {});
+    };
     Effect::new(move || {
         if let Some(Ok(()) | Err(DeskError::SignedOut)) = action.value().get() {
             ui.tell(super::wiring::Tell::Stop);
@@ -201,12 +206,12 @@ fn SignOutButton() -> impl IntoView {
         }
     });
     view! {
-        <ActionForm action=action>
+        <form method="post" action=SignOut::url() on:submit=submit>
             <button class="icon-button" type="submit" title="Sign out" data-testid="sign-out">
                 <Icon d=EXIT/>
                 <span class="hidden">"Sign out"</span>
             </button>
-        </ActionForm>
+        </form>
     }
     .into_any()
 }

@@ -1,13 +1,15 @@
 //! The pages before the desk: sign-in, and the first admin's set-up. Both
 //! work as plain forms.
 
-use leptos::form::ActionForm;
+use leptos::ev::SubmitEvent;
 use leptos::prelude::*;
+use leptos::server_fn::ServerFn;
 use leptos_router::components::Redirect;
 
 use super::icons::Logo;
 use crate::api::{self, CreateFirstAdmin, SignIn};
 use crate::browser;
+use crate::codec::with_page;
 use crate::desk::DeskError;
 
 /// Goes to the desk once the form was taken.
@@ -51,9 +53,13 @@ fn sentence(error: &DeskError) -> String {
 #[component]
 pub(super) fn SignInPage() -> impl IntoView {
     let action = ServerAction::<SignIn>::new();
+    let submit = move |event: SubmitEvent| {
+        let [login, password] = browser::fields_of(&event, ["login", "password"]);
+        action.dispatch(SignIn { login, password });
+    };
     let value = action.value();
     enter_when_done(move || value.get());
-    let door = Resource::new_blocking(|| (), |()| api::read_door());
+    let door = with_page(api::read_door);
     let elsewhere = move || {
         Suspend::new(async move {
             match door.await {
@@ -71,7 +77,7 @@ pub(super) fn SignInPage() -> impl IntoView {
                 <Logo/>
                 <h1>"Sign in to Warren"</h1>
                 <p class="door-hint">"Voice, chat and tickets on one desk."</p>
-                <ActionForm action=action>
+                <form method="post" action=SignIn::url() on:submit=submit>
                     <label>
                         "Login"
                         <input name="login" autocomplete="username" autocapitalize="none"
@@ -87,7 +93,7 @@ pub(super) fn SignInPage() -> impl IntoView {
                         disabled=move || action.pending().get()>
                         "Sign in"
                     </button>
-                </ActionForm>
+                </form>
                 <Suspense>{elsewhere}</Suspense>
             </div>
         </main>
@@ -99,9 +105,13 @@ pub(super) fn SignInPage() -> impl IntoView {
 #[component]
 pub(super) fn SetupPage() -> impl IntoView {
     let action = ServerAction::<CreateFirstAdmin>::new();
+    let submit = move |event: SubmitEvent| {
+        let [login, name, password] = browser::fields_of(&event, ["login", "name", "password"]);
+        action.dispatch(CreateFirstAdmin { login, name, password });
+    };
     let value = action.value();
     enter_when_done(move || value.get());
-    let door = Resource::new_blocking(|| (), |()| api::read_door());
+    let door = with_page(api::read_door);
     let elsewhere = move || {
         Suspend::new(async move {
             match door.await {
@@ -118,7 +128,7 @@ pub(super) fn SetupPage() -> impl IntoView {
                 <Logo/>
                 <h1>"Set up Warren"</h1>
                 <p class="door-hint">"Nobody is here yet. Make the first administrator."</p>
-                <ActionForm action=action>
+                <form method="post" action=CreateFirstAdmin::url() on:submit=submit>
                     <label>
                         "Login"
                         <input name="login" autocomplete="username" autocapitalize="none"
@@ -139,7 +149,7 @@ pub(super) fn SetupPage() -> impl IntoView {
                         disabled=move || action.pending().get()>
                         "Create and sign in"
                     </button>
-                </ActionForm>
+                </form>
                 <Suspense>{elsewhere}</Suspense>
             </div>
         </main>

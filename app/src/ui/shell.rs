@@ -19,6 +19,7 @@ use super::keys;
 use super::wiring::{Tell, Wiring, wiring};
 use crate::api::{self, Boot};
 use crate::browser;
+use crate::codec::with_page;
 use crate::desk::{DeskError, ListRequest};
 use crate::state::{Filter, ListView};
 
@@ -38,13 +39,10 @@ pub(super) fn Shell() -> impl IntoView {
             text: search.get(),
         }
     });
-    let boot = Resource::new_blocking(
-        || (),
-        move |()| {
-            let closed = filter.with_untracked(|filter| filter.view == ListView::Closed);
-            api::read_boot(selected.get_untracked(), closed)
-        },
-    );
+    let boot = with_page(move || {
+        let closed = filter.with_untracked(|filter| filter.view == ListView::Closed);
+        api::read_boot(selected.get_untracked(), closed)
+    });
     let page = move || {
         Suspend::new(async move {
             match boot.await {
