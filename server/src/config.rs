@@ -47,6 +47,9 @@ pub struct Settings {
     pub grace_ms: u64,
 }
 
+/// See [`Backend::keep_days`].
+const KEEP_DAYS_MIN: u64 = 8;
+
 /// `[web]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,7 +105,7 @@ pub struct Backend {
     /// How long the paperwork after a call or chat may take, in seconds. Default 30.
     pub wrap_up_s: u64,
     /// How long outcomes and receipts are kept, in days: for so long a repeated
-    /// event or command has no second effect. Default 30.
+    /// event or command has no second effect. Default 30, at least 8.
     pub keep_days: u64,
 }
 
@@ -245,6 +248,9 @@ impl Settings {
                 .then_some("aggregator.frames_per_second: must be 1 or more"),
             (self.external.events_per_second == 0)
                 .then_some("external.events_per_second: must be 1 or more"),
+            // Longer than a ticket waits: what comes late must find its outcome.
+            (self.backend.keep_days < KEEP_DAYS_MIN)
+                .then_some("backend.keep_days: must be 8 or more"),
             (self.store.max_connections == 0).then_some("store.max_connections: must be 1 or more"),
             (self.broker.publish_urls.is_empty() && !self.broker.consume_urls.is_empty())
                 .then_some("broker.publish_urls: must be given where broker.consume_urls is"),
