@@ -172,7 +172,7 @@ test("killed and back, the page goes on by itself and nothing is missing or doub
   const interaction = await rowOf(page, "Grace Mbeki");
   await page.click(row(interaction));
   await page.click(id("action-take"));
-  await state(page, interaction, "active");
+  await page.waitForSelector(`${id("tab-reply")}[aria-selected="true"]`);
   await warren.kill();
   await page.waitForSelector(`${id("connection-pill")}:not([data-state="live"])`);
   // Said while nobody listens: it waits in the browser.
@@ -202,7 +202,7 @@ test("what is given while the server is gone outlives a reload and has one effec
   const interaction = await rowOf(page, "Noor Aziz");
   await page.click(row(interaction));
   await page.click(id("action-take"));
-  await state(page, interaction, "active");
+  await page.waitForSelector(`${id("tab-reply")}[aria-selected="true"]`);
   const address = page.url();
   await warren.kill();
   await page.waitForSelector(`${id("connection-pill")}:not([data-state="live"])`);
