@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Channel, Distribution, InteractionId};
+use domain::{Channel, Distribution, EventId, InteractionId};
 use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
 use futures::stream::FuturesUnordered;
@@ -208,7 +208,7 @@ impl Task {
         tracing::info!(partition = %self.partition, events = rows.len(), "announcing what was left");
         let messages = rows.iter().map(|row| Announcement {
             offset: row.offset,
-            id: row.id.to_string(),
+            id: row.id,
             kind: row.kind.clone(),
             cause: row.cause,
             interaction: row.interaction_id,
@@ -249,8 +249,8 @@ impl Task {
     fn account(&self, announced: &[Announcement<'_>]) {
         let audit = self.backend.members.audit();
         for one in announced {
-            let id = one.id.parse().unwrap_or_default();
-            audit.announced(self.partition.channel, one.offset, protocol::mark(one.offset, id));
+            let mark = protocol::mark(one.offset, one.id.0);
+            audit.announced(self.partition.channel, one.offset, mark);
         }
     }
 
@@ -284,7 +284,7 @@ fn trace_of(body: &str) -> Option<String> {
 /// An event on its way out.
 struct Announcement<'a> {
     offset: u64,
-    id: String,
+    id: EventId,
     kind: String,
     cause: Uuid,
     interaction: Option<InteractionId>,
@@ -298,7 +298,7 @@ impl<'a> Announcement<'a> {
     fn of(event: &'a NewEvent, offset: u64) -> Self {
         Self {
             offset,
-            id: event.id.to_string(),
+            id: event.id,
             kind: event.kind.to_owned(),
             cause: event.cause,
             interaction: event.interaction.map(|(id, _)| id),
@@ -310,7 +310,7 @@ impl<'a> Announcement<'a> {
     }
 
     fn message(&self, channel: Channel, app_id: &str) -> Message {
-        let key = self.interaction.map_or_else(|| self.id.clone(), |id| id.to_string());
+        let key = self.interaction.map_or_else(|| self.id.to_string(), |id| id.to_string());
         let distribution = serde_json::to_string(self.distribution).unwrap_or_default();
         let trace = self.trace.clone().map(|trace| (names::TRACEPARENT.to_owned(), trace));
         Message {
@@ -324,7 +324,7 @@ impl<'a> Announcement<'a> {
             .into_iter()
             .chain(trace)
             .collect(),
-            id: self.id.clone(),
+            id: self.id.to_string(),
             kind: self.kind.clone(),
             app_id: app_id.to_owned(),
             at: self.at,

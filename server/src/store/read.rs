@@ -173,13 +173,15 @@ impl Database {
         Ok(tx)
     }
 
-    pub(super) async fn read_journal(
+    /// Some columns of a channel's events after `after`.
+    async fn journal_after(
         &self,
+        columns: &str,
         channel: Channel,
         after: u64,
         limit: u32,
-    ) -> Result<Vec<JournalRow>, StoreError> {
-        let rows = Sql::new(JOURNAL_COLUMNS)
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        Sql::new(columns)
             .and(" WHERE channel = ")
             .arg(channel.as_str())
             .and(" AND pos > ")
@@ -187,7 +189,16 @@ impl Database {
             .and(" ORDER BY pos LIMIT ")
             .arg(limit)
             .all_in(&self.read)
-            .await?;
+            .await
+    }
+
+    pub(super) async fn read_journal(
+        &self,
+        channel: Channel,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<JournalRow>, StoreError> {
+        let rows = self.journal_after(JOURNAL_COLUMNS, channel, after, limit).await?;
         rows.iter().map(journal_row).collect()
     }
 
@@ -197,14 +208,8 @@ impl Database {
         after: u64,
         limit: u32,
     ) -> Result<Vec<JournalId>, StoreError> {
-        let rows = Sql::new("SELECT pos, id, part FROM journal WHERE channel = ")
-            .arg(channel.as_str())
-            .and(" AND pos > ")
-            .arg(after)
-            .and(" ORDER BY pos LIMIT ")
-            .arg(limit)
-            .all_in(&self.read)
-            .await?;
+        let columns = "SELECT pos, id, part FROM journal";
+        let rows = self.journal_after(columns, channel, after, limit).await?;
         let id = |row: &AnyRow| {
             Ok(JournalId {
                 offset: row.count("pos")?,
