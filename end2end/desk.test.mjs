@@ -213,6 +213,8 @@ test("what is given while the server is gone outlives a reload and has one effec
   await page.click(id("action-end-chat"));
   await page.waitForSelector(`${id("action-end-chat")}[aria-busy="true"]`);
   await assert.rejects(page.reload(), /ERR_CONNECTION_REFUSED/);
+  // The browser's own page of the failure comes after the failure is told.
+  await page.waitForURL("chrome-error://chromewebdata/", { waitUntil: "commit" });
   await warren.begin();
   await page.goto(address);
   await live(page);
