@@ -104,6 +104,12 @@ pub(crate) enum Command {
         ttl: Duration,
         profile: Option<String>,
     },
+    /// Copy the SQLite files as of now into a new folder, also while the service runs
+    Backup {
+        /// Where to; start on it with `--data DIR`
+        dir: PathBuf,
+        profile: Option<String>,
+    },
     /// Exit 0 if the service on this machine is ready
     Healthcheck {
         profile: Option<String>,

@@ -1,5 +1,6 @@
 //! `warren`: the only place that knows every room.
 
+mod backup;
 mod cli;
 mod control;
 mod dead;
@@ -124,6 +125,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             let done = keeping::token(store.clone(), &login, ttl).await;
             store.close().await;
             done
+        }
+        Command::Backup { dir, profile } => {
+            backup::run(&settings(&common.flags(profile))?, &dir).await
         }
         Command::Healthcheck { profile, at } => {
             keeping::healthcheck(&settings(&common.flags(profile))?, at).await

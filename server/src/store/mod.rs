@@ -9,6 +9,7 @@
 //! before it. The **epoch** names the journal; offsets of different epochs
 //! have nothing to do with each other.
 
+mod backup;
 mod commit;
 mod database;
 mod group;
@@ -29,6 +30,7 @@ use protocol::{
 };
 use uuid::Uuid;
 
+pub use backup::back_up;
 pub use database::{Config, open};
 
 /// What went wrong, by what the caller would do.

@@ -10,6 +10,7 @@
 //! (`handed` tells); a consumer that goes away, or an orderly close, is none.
 //! Folder `path` holds these three and `lock`, which one process has at a time.
 
+mod backup;
 mod batch;
 mod consumer;
 mod handed;
@@ -40,6 +41,8 @@ use queues::Queues;
 use tables::{Files, storage};
 use transient::Transient;
 use writer::{Fate, Job, Order, Publish, Writer};
+
+pub use backup::{back_up, queues_file};
 
 /// How often expired messages are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);

@@ -359,7 +359,7 @@ impl Files {
     }
 }
 
-fn options(
+pub(super) fn options(
     path: &Path,
     synchronous: SqliteSynchronous,
 ) -> Result<SqliteConnectOptions, BrokerError> {
