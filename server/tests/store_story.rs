@@ -283,7 +283,7 @@ async fn pages_have_no_holes_and_no_doubles(store: Arc<dyn Store>, _url: &str) {
     loop {
         let page = store.interactions(&query).await.expect("a page");
         seen.extend(page.interactions.iter().map(|one| (one.updated_at, one.id)));
-        query.cursor = page.next_cursor;
+        query.cursor = page.next_cursor.map(|text| text.parse().expect("a place"));
         if query.cursor.is_none() {
             break;
         }

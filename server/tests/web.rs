@@ -238,12 +238,18 @@ async fn snapshots_say_where_the_channels_stood_and_what_is_wrong_with_a_questio
         ("/api/v1/interactions?channel=fax", StatusCode::BAD_REQUEST),
         ("/api/v1/interactions?view=odd", StatusCode::BAD_REQUEST),
         ("/api/v1/interactions?limit=0", StatusCode::BAD_REQUEST),
+        ("/api/v1/interactions?cursor=17", StatusCode::BAD_REQUEST),
         ("/api/v1/interactions/nothing", StatusCode::NOT_FOUND),
         ("/api/v1/nothing", StatusCode::NOT_FOUND),
     ] {
         let answer = desk.get(path, bearer()).await;
         assert_eq!(answer.status(), status, "{path}");
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+        if let Some((parameter, _)) = path.split_once('?').and_then(|(_, it)| it.split_once('=')) {
+            let problem: Value = answer.json().await.expect("json");
+            let detail = problem["detail"].as_str().expect("a detail");
+            assert!(detail.starts_with(parameter), "{detail}");
+        }
     }
     let nobody = desk.get("/api/v1/interactions", HeaderMap::new()).await;
     assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);

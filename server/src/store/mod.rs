@@ -15,6 +15,7 @@ mod database;
 mod group;
 mod journeys;
 mod people;
+mod place;
 mod read;
 mod sql;
 
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 pub use backup::back_up;
 pub use database::{Config, open};
+pub use place::Place;
 
 /// What went wrong, by what the caller would do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -184,7 +186,7 @@ pub struct ListQuery {
     /// Only of this queue.
     pub queue: Option<String>,
     /// Where the last page ended.
-    pub cursor: Option<String>,
+    pub cursor: Option<Place>,
     /// 1 to 200.
     pub limit: u32,
 }

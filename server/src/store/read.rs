@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::{Channel, Interaction, InteractionId, Login, Recorded, Timestamp};
 use protocol::{Cursor, InteractionDetail, InteractionList, Outcome, View};
 use sqlx::any::AnyRow;
@@ -12,7 +10,7 @@ use uuid::Uuid;
 
 use super::database::Database;
 use super::sql::{Columns, Sql, damaged};
-use super::{Due, JournalId, JournalRow, ListQuery, Store, StoreError};
+use super::{Due, JournalId, JournalRow, ListQuery, Place, Store, StoreError};
 
 /// The most events of a thread; the latest.
 const TIMELINE_MAX: u32 = 500;
@@ -241,14 +239,15 @@ impl Database {
             View::Closed => sql.and(" AND i.is_over = 1"),
             View::All => sql,
         };
-        if let Some((updated_at, id)) = query.cursor.as_deref().and_then(place) {
+        if let Some(Place { updated_at, id }) = &query.cursor {
+            let updated_at = updated_at.as_millis();
             sql = sql
                 .and(" AND (i.updated_at < ")
                 .arg(updated_at)
                 .and(" OR (i.updated_at = ")
                 .arg(updated_at)
                 .and(" AND i.id < ")
-                .arg(id)
+                .arg(id.to_string())
                 .and("))");
         }
         let limit = query.limit.clamp(1, 200);
@@ -261,9 +260,10 @@ impl Database {
             rows.iter().map(|row| row.json("body")).collect::<Result<_, _>>()?;
         let more = interactions.len() > limit as usize;
         interactions.truncate(limit as usize);
-        let next_cursor = interactions.last().filter(|_| more).map(|last| {
-            URL_SAFE_NO_PAD.encode(format!("{} {}", last.updated_at.as_millis(), last.id))
-        });
+        let next_cursor = interactions
+            .last()
+            .filter(|_| more)
+            .map(|last| Place { updated_at: last.updated_at, id: last.id }.to_string());
         Ok(InteractionList { interactions, next_cursor, streams })
     }
 
@@ -305,12 +305,4 @@ impl Database {
         tx.commit().await?;
         Ok(Some(InteractionDetail { interaction, timeline, related, streams }))
     }
-}
-
-/// Where a page ended. A cursor that isn't one of ours begins anew.
-fn place(cursor: &str) -> Option<(i64, String)> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (updated_at, id) = text.split_once(' ')?;
-    Some((updated_at.parse().ok()?, id.to_owned()))
 }

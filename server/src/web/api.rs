@@ -83,14 +83,11 @@ async fn interactions(
             .ok_or_else(|| Refused::bad(format!("limit must be 1 to {LIMIT_MAX}")))?,
         None => LIMIT_DEFAULT,
     };
-    let query = ListQuery {
-        viewer,
-        channel,
-        view,
-        queue: value("queue").cloned(),
-        cursor: value("cursor").cloned(),
-        limit,
+    let cursor = match value("cursor") {
+        Some(text) => Some(text.parse().map_err(|error| Refused::bad(format!("cursor {error}")))?),
+        None => None,
     };
+    let query = ListQuery { viewer, channel, view, queue: value("queue").cloned(), cursor, limit };
     Ok(Json(web.state.store.interactions(&query).await.map_err(unavailable)?).into_response())
 }
 

@@ -197,12 +197,13 @@ impl Desk for RequestDesk {
     }
 
     async fn interactions(&self, request: ListRequest) -> Result<InteractionList, DeskError> {
+        let cursor = request.cursor.map(|text| text.parse()).transpose();
         let query = ListQuery {
             viewer: self.signed_in().await?.login,
             channel: request.channel,
             view: request.view,
             queue: request.queue,
-            cursor: request.cursor,
+            cursor: cursor.map_err(|error| DeskError::Invalid(format!("cursor {error}")))?,
             limit: PAGE,
         };
         self.web.state.store.interactions(&query).await.map_err(unavailable)
