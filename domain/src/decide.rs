@@ -246,7 +246,7 @@ pub(crate) fn widened(current: &Distribution, event: &Event) -> Option<Distribut
         | Event::CallTransferred { agent, .. }
         | Event::ChatStarted { agent, .. } => agent.as_ref(),
         Event::CallAnswered { agent, .. } => Some(agent),
-        Event::TicketUpdated { assignee, .. } => assignee.as_ref(),
+        Event::TicketUpdated { assignee, .. } => assignee.agent(),
         _ => None,
     }?;
     (!current.includes(agent)).then(|| current.with(agent))

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    CommandId, ContactId, Distribution, EndReason, EventId, InteractionId, Login, NoticeLevel,
-    Priority, TicketStatus, Timestamp, from_fields, from_type, from_word,
+    Assignee, CommandId, ContactId, Distribution, EndReason, EventId, InteractionId, Login,
+    NoticeLevel, Priority, TicketStatus, Timestamp, from_fields, from_type, from_word,
 };
 
 /// The person on the other side.
@@ -234,8 +234,8 @@ pub enum Event {
         subject: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tags: Option<Vec<String>>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        assignee: Option<Login>,
+        #[serde(default, skip_serializing_if = "Assignee::is_unchanged")]
+        assignee: Assignee,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Login>,
     },

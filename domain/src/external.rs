@@ -1,8 +1,8 @@
 //! What other systems tell us: the events of the external API, decoded.
 
 use crate::{
-    Channel, Contact, Distribution, EndReason, InteractionId, Kind, Login, NoticeLevel, Priority,
-    TicketStatus, Timestamp,
+    Assignee, Channel, Contact, Distribution, EndReason, InteractionId, Kind, Login, NoticeLevel,
+    Priority, TicketStatus, Timestamp,
 };
 
 /// One external event with what every event may carry.
@@ -92,7 +92,7 @@ pub enum ExternalEvent {
         priority: Option<Priority>,
         subject: Option<String>,
         tags: Option<Vec<String>>,
-        assignee: Option<Login>,
+        assignee: Assignee,
     },
     Notice {
         text: String,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallState, ChatState, Contact, Direction, Distribution, EndReason, Event, Fields, FromJson,
-    InteractionId, Kind, Login, Priority, Recorded, TicketStatus, Timestamp, from_fields,
+    Assignee, CallState, ChatState, Contact, Direction, Distribution, EndReason, Event, Fields,
+    FromJson, InteractionId, Kind, Login, Priority, Recorded, TicketStatus, Timestamp, from_fields,
     from_word,
 };
 
@@ -282,12 +282,13 @@ impl Interaction {
     fn put_back(&mut self, at: Timestamp) {
         self.settle_offer(OfferState::Rescinded);
         self.assignee = None;
-        self.until = None;
         self.stage = match self.stage {
             Stage::Call(_) => Stage::Call(CallState::Queued),
             Stage::Chat(_) => Stage::Chat(ChatState::Queued),
-            ticket @ Stage::Ticket(_) => ticket,
+            // Its status says whether it waits, and until when.
+            Stage::Ticket(_) => return,
         };
+        self.until = None;
         self.waiting_since.get_or_insert(at);
     }
 
@@ -420,8 +421,10 @@ impl Interaction {
                 }
             }
             Event::TicketUpdated { status, priority, subject, tags, assignee, .. } => {
-                if let Some(assignee) = assignee {
-                    self.put_agent(assignee, at);
+                match assignee {
+                    Assignee::Unchanged => {}
+                    Assignee::Nobody => self.put_back(at),
+                    Assignee::Agent(agent) => self.put_agent(agent, at),
                 }
                 if let Some(status) = status {
                     self.set_status(*status, at);

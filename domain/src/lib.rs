@@ -4,6 +4,7 @@
 //! code decides on the server and applies events in the browser.
 #![warn(missing_docs)]
 
+mod assignee;
 mod call;
 mod chat;
 mod command;
@@ -19,6 +20,7 @@ mod ticket;
 mod time;
 mod vocabulary;
 
+pub use assignee::Assignee;
 pub use command::{Actor, AgentCommand, Command};
 pub use decide::{Context, decide};
 pub use distribution::Distribution;

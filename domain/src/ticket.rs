@@ -2,8 +2,8 @@
 
 use crate::decide::Context;
 use crate::{
-    Actor, AgentCommand, Event, ExternalEvent, Interaction, Login, Priority, Refusal, Stage,
-    TicketStatus,
+    Actor, AgentCommand, Assignee, Event, ExternalEvent, Interaction, Login, Priority, Refusal,
+    Stage, TicketStatus,
 };
 
 pub(crate) fn hear(
@@ -76,7 +76,7 @@ pub(crate) fn status(state: &Interaction, status: TicketStatus, by: Option<Login
         priority: None,
         subject: None,
         tags: None,
-        assignee: None,
+        assignee: Assignee::Unchanged,
         by,
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn act(
             priority: Some(*priority),
             subject: None,
             tags: None,
-            assignee: None,
+            assignee: Assignee::Unchanged,
             by: Some(by),
         }]),
         AgentCommand::Snooze { until, .. } if *until <= context.now => {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use domain::{
-    Actor, AgentCommand, CallState, ChatState, Command, Contact, Context, Distribution, EndReason,
-    Event, EventId, ExternalEvent, Interaction, InteractionId, Kind, Login, OfferState, Presence,
-    Priority, Recorded, Role, Routed, Stage, TicketStatus, Timestamp, apply, decide,
+    Actor, AgentCommand, Assignee, CallState, ChatState, Command, Contact, Context, Distribution,
+    EndReason, Event, EventId, ExternalEvent, FromJson, Interaction, InteractionId, Kind, Login,
+    OfferState, Presence, Priority, Recorded, Role, Routed, Stage, TicketStatus, Timestamp, apply,
+    decide,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -98,7 +99,7 @@ fn tickets() -> impl Strategy<Value = ExternalEvent> {
         (
             proptest::option::of(proptest::sample::select(TicketStatus::ALL)),
             proptest::option::of(proptest::sample::select(Priority::ALL)),
-            proptest::option::of(logins()),
+            proptest::option::of(proptest::option::of(logins())),
         )
             .prop_map(move |(status, priority, assignee)| ExternalEvent::TicketUpdated {
                 ticket: ticket(),
@@ -106,7 +107,7 @@ fn tickets() -> impl Strategy<Value = ExternalEvent> {
                 priority,
                 subject: None,
                 tags: None,
-                assignee,
+                assignee: assignee.map_or(Assignee::Unchanged, Assignee::from),
             }),
     ]
 }
@@ -350,6 +351,51 @@ fn the_first_agent_to_answer_has_the_call_and_the_second_hears_who() {
     assert_eq!(call.assignee, Some(login(0)));
     let refusal = decide(state.as_ref(), &agent(1, answer), &context(now)).expect_err("taken");
     assert!(refusal.message.contains("ana"), "{refusal}");
+}
+
+#[test]
+fn a_ticket_that_nobody_is_to_have_keeps_its_status_and_its_time() {
+    let (now, later) = (Timestamp::from_millis(0), Timestamp::from_millis(60_000));
+    let mut journal = Vec::new();
+    let update = |assignee: Assignee| {
+        external(ExternalEvent::TicketUpdated {
+            ticket: EXTERNAL_ID.into(),
+            status: None,
+            priority: None,
+            subject: None,
+            tags: None,
+            assignee,
+        })
+    };
+    let opened = external(ExternalEvent::TicketOpened {
+        ticket: Some(EXTERNAL_ID.into()),
+        subject: "s".into(),
+        body: "b".into(),
+        priority: None,
+        requester: Contact::default(),
+        queue: None,
+        tags: Vec::new(),
+    });
+    let state = ask(None, &opened, now, &mut journal);
+    let state = ask(state, &update(Assignee::Agent(login(0))), now, &mut journal);
+    let snooze = AgentCommand::Snooze { interaction_id: id(), until: later };
+    let state = ask(state, &agent(0, snooze), now, &mut journal);
+    let state = ask(state, &update(Assignee::Nobody), now, &mut journal).expect("a ticket");
+    assert_eq!(state.assignee, None);
+    assert_eq!(state.stage, Stage::Ticket(TicketStatus::Snoozed));
+    assert_eq!(state.due_at(), Some(later), "it wakes up");
+    let event = &journal.last().expect("an event").event;
+    let wire = serde_json::to_value(event).expect("json");
+    assert_eq!(wire.get("assignee"), Some(&serde_json::Value::Null));
+    assert_eq!(serde_json::from_value::<Event>(wire.clone()).expect("an event"), *event);
+    assert_eq!(Event::from_json(wire).as_ref(), Some(event));
+    let priority = domain::Priority::High;
+    let set = AgentCommand::SetPriority { interaction_id: id(), priority };
+    ask(Some(state), &agent(0, set), now, &mut journal);
+    let silent = &journal.last().expect("an event").event;
+    let wire = serde_json::to_value(silent).expect("json");
+    assert_eq!(wire.get("assignee"), None);
+    assert_eq!(Event::from_json(wire).as_ref(), Some(silent));
 }
 
 #[test]

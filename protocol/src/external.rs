@@ -1,6 +1,6 @@
 //! Decodes the events of the external API; docs/PROTOCOL.md has their table.
 
-use domain::{Channel, Distribution, ExternalEvent, NoticeLevel, Routed, TicketStatus};
+use domain::{Assignee, Channel, Distribution, ExternalEvent, NoticeLevel, Routed, TicketStatus};
 use serde_json::Value;
 
 use crate::fields::Fields;
@@ -147,7 +147,7 @@ fn decode_event(
         }),
         "ticket.updated" => {
             let any = ["status", "priority", "subject", "tags", "assignee"];
-            if !any.iter().any(|name| fields.has(name)) {
+            if !any.iter().any(|name| fields.has(name)) && !fields.is_null("assignee") {
                 fields.wrong(
                     "status",
                     "give at least one of status, priority, subject, tags, assignee",
@@ -159,7 +159,7 @@ fn decode_event(
                 priority: fields.optional("priority"),
                 subject: fields.optional_text("subject", SUBJECT_CHARS_MAX),
                 tags: fields.optional_list("tags"),
-                assignee: fields.optional("assignee"),
+                assignee: assignee(fields),
             })
         }
         _ => Some(ExternalEvent::Notice {
@@ -177,6 +177,14 @@ fn status(fields: &mut Fields<'_>) -> Option<TicketStatus> {
         return None;
     }
     status
+}
+
+/// Here `null` says something: that it is to be nobody's.
+fn assignee(fields: &mut Fields<'_>) -> Assignee {
+    if fields.is_null("assignee") {
+        return Assignee::Nobody;
+    }
+    fields.optional("assignee").map_or(Assignee::Unchanged, Assignee::Agent)
 }
 
 /// A queue or an agent: exactly one of the two.
@@ -278,6 +286,28 @@ mod tests {
         assert_eq!(pointers(Channel::Voice, &body), ["/call", "/agent"]);
         let body = json!({"type":"ticket.updated","ticket":"1","subject":""});
         assert_eq!(pointers(Channel::Tickets, &body), ["/status"]);
+    }
+
+    #[test]
+    fn a_null_assignee_is_nobody_and_an_absent_one_is_unchanged() {
+        let assignee = |mut body: Value, value: Option<Value>| {
+            body["type"] = json!("ticket.updated");
+            body["ticket"] = json!("1");
+            if let Some(value) = value {
+                body["assignee"] = value;
+            }
+            match decode_external(Channel::Tickets, &body).expect("understood").event {
+                ExternalEvent::TicketUpdated { assignee, .. } => assignee,
+                other => panic!("{other:?}"),
+            }
+        };
+        let open = || json!({"status": "open"});
+        assert_eq!(assignee(json!({}), Some(Value::Null)), Assignee::Nobody);
+        assert_eq!(assignee(open(), Some(Value::Null)), Assignee::Nobody);
+        assert_eq!(assignee(open(), Some(json!(""))), Assignee::Unchanged);
+        assert_eq!(assignee(open(), None), Assignee::Unchanged);
+        let ana = "ana".parse().expect("a login");
+        assert_eq!(assignee(json!({}), Some(json!("ana"))), Assignee::Agent(ana));
     }
 
     #[test]

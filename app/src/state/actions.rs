@@ -102,8 +102,8 @@ mod tests {
     use std::time::Duration;
 
     use domain::{
-        Actor, AgentCommand, Command, Contact, Context, Direction, EndReason, Event, EventId,
-        InteractionId, Kind, Recorded, Timestamp, apply, decide,
+        Actor, AgentCommand, Assignee, Command, Contact, Context, Direction, EndReason, Event,
+        EventId, InteractionId, Kind, Recorded, Timestamp, apply, decide,
     };
     use uuid::Uuid;
 
@@ -208,7 +208,7 @@ mod tests {
             priority: None,
             subject: None,
             tags: None,
-            assignee: None,
+            assignee: Assignee::Unchanged,
             by: None,
         };
         let mut all = vec![

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Contact, Direction, Event, Interaction, Login, Timestamp};
+use domain::{Assignee, Contact, Direction, Event, Interaction, Login, Timestamp};
 
 /// How an entry of a timeline looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +117,10 @@ pub fn describe(event: &Event) -> Words {
             if let Some(tags) = tags {
                 parts.push(format!("tags to {}", tags.join(", ")));
             }
-            if let Some(assignee) = assignee {
-                parts.push(format!("assignee to {assignee}"));
+            match assignee {
+                Assignee::Unchanged => {}
+                Assignee::Nobody => parts.push("assignee to nobody".to_owned()),
+                Assignee::Agent(agent) => parts.push(format!("assignee to {agent}")),
             }
             let verb = if by.is_some() { "set" } else { "Set" };
             changed(by.as_ref(), format!("{verb} {}", parts.join(", ")))
