@@ -3,12 +3,12 @@
 //! `protocol::decode_external` is what decides; the tests below hold this
 //! table to it.
 
-use domain::{Channel, EndReason, NoticeLevel, Priority, TicketStatus};
+use domain::{Channel, EndReason, NoticeLevel, Priority};
 use protocol::{BODY_CHARS_MAX, LIST_MAX, NAME_CHARS_MAX, SUBJECT_CHARS_MAX, TEXT_CHARS_MAX};
 use serde_json::Value;
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema,
-    SchemaFormat, Type,
+    SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{Ref, RefOr};
 
@@ -57,6 +57,9 @@ const fn event(
     let [required, optional] = fields;
     EventType { schema, name, channel, about, required, optional, example }
 }
+
+/// Those that an event may give: `snoozed` needs a time.
+const STATUSES: &[&str] = &["new", "open", "pending", "resolved", "closed"];
 
 const VOICE: Option<Channel> = Some(Channel::Voice);
 const ON_CHAT: Option<Channel> = Some(Channel::Chat);
@@ -108,7 +111,7 @@ pub(super) const EVENTS: &[EventType] = &[
         VOICE,
         "call.transferred",
         "CallTransferred",
-        "It goes to another queue or agent: exactly one of the two.",
+        "It goes to another queue or agent, not both; or back to where it waited.",
         [&[CALL], &[QUEUE, AGENT]],
         r#"{"type":"call.transferred","call":"pbx-4711","queue":"support"}"#,
     ),
@@ -182,11 +185,11 @@ pub(super) const EVENTS: &[EventType] = &[
         TICKETS,
         "ticket.updated",
         "TicketUpdated",
-        "At least one of the optional fields has changed.",
+        "At least one of the optional fields has changed. Without `assignee` it stays whose it is; with null it is nobody's.",
         [
             &[TICKET],
             &[
-                ("status", Holds::Word(TicketStatus::WORDS)),
+                ("status", Holds::Word(STATUSES)),
                 ("priority", Holds::Word(Priority::WORDS)),
                 ("subject", Holds::Text(SUBJECT_CHARS_MAX)),
                 ("tags", Holds::Tags),
@@ -219,15 +222,17 @@ pub(super) fn event_schema(event: &EventType) -> RefOr<Schema> {
         object = object.property(*name, holds_schema(*holds)).required(*name);
     }
     for (name, holds) in event.optional {
-        object = object.property(*name, holds_schema(*holds));
+        object = object.property(*name, optional(*holds));
     }
-    let time = text(255).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-    let event_id = text(255).description(Some("Names the event: a repeat has no second effect"));
+    let time = blank(255).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let event_id = blank(255)
+        .min_length(Some(1))
+        .description(Some("Names the event: a repeat has no second effect"));
     let example: Option<Value> = serde_json::from_str(event.example).ok();
     object
         .property("at", time.description(Some("When it happened")))
         .property("event_id", event_id)
-        .property("distribution", reference("Distribution"))
+        .property("distribution", or_null(reference("Distribution")))
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .examples(example)
         .into()
@@ -249,11 +254,11 @@ pub(super) fn body_schema(channel: Channel) -> RefOr<Schema> {
 
 /// Who a customer is.
 pub(super) fn contact_schema() -> RefOr<Schema> {
-    let email = text(NAME_CHARS_MAX).format(Some(SchemaFormat::KnownFormat(KnownFormat::Email)));
+    let email = blank(NAME_CHARS_MAX).format(Some(SchemaFormat::KnownFormat(KnownFormat::Email)));
     ObjectBuilder::new()
-        .property("name", text(NAME_CHARS_MAX))
+        .property("name", optional(NAME))
         .property("email", email)
-        .property("phone", holds_schema(Holds::Phone))
+        .property("phone", optional(Holds::Phone))
         .into()
 }
 
@@ -278,6 +283,32 @@ pub(super) fn distribution_schema() -> RefOr<Schema> {
 
 pub(super) fn reference(name: &str) -> RefOr<Schema> {
     RefOr::Ref(Ref::from_schema_name(name))
+}
+
+/// As [`holds_schema`], for a field that null or "" leaves out.
+fn optional(holds: Holds) -> RefOr<Schema> {
+    match holds {
+        Holds::Text(chars_max) => blank(chars_max).into(),
+        Holds::Phone => blank(16).pattern(Some(r"^(|\+[1-9][0-9]{1,14})$")).into(),
+        Holds::Login => blank(64).pattern(Some("^(|[a-z0-9._@-]{1,64})$")).into(),
+        Holds::Word(words) => {
+            let words = words.iter().map(|word| Value::from(*word));
+            let words = words.chain([Value::from(""), Value::Null]);
+            blank(NAME_CHARS_MAX).max_length(None).enum_values(Some(words)).into()
+        }
+        Holds::Contact | Holds::Tags => or_null(holds_schema(holds)),
+    }
+}
+
+fn or_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let null = Schema::from(ObjectBuilder::new().schema_type(Type::Null).build());
+    OneOfBuilder::new().item(schema).item(RefOr::T(null)).into()
+}
+
+/// So many characters, or none, or null.
+fn blank(chars_max: usize) -> ObjectBuilder {
+    let kind = SchemaType::from_iter([Type::String, Type::Null]);
+    ObjectBuilder::new().schema_type(kind).max_length(Some(chars_max))
 }
 
 fn text(chars_max: usize) -> ObjectBuilder {
@@ -333,14 +364,70 @@ mod tests {
                 less.as_object_mut().expect("an object").remove(*name);
                 assert_eq!(decode(event, &less), Err(vec![format!("/{name}")]), "{}", event.name);
             }
-            // These two want one of their optional fields.
-            let wants_one = ["call.transferred", "ticket.updated"].contains(&event.name);
+            // This one wants one of its optional fields.
+            let wants_one = event.name == "ticket.updated";
             for (name, _) in event.optional.iter().filter(|_| !wants_one) {
                 let mut less = body.clone();
                 less.as_object_mut().expect("an object").remove(*name);
                 assert_eq!(decode(event, &less), Ok(()), "{} without {name}", event.name);
             }
         }
+    }
+
+    /// Whether the schema lets it in; of patterns, those that begin so let "" in.
+    fn lets_in(schema: &Value, value: &Value) -> bool {
+        if let Some(either) = schema["oneOf"].as_array() {
+            return either.iter().any(|one| lets_in(one, value));
+        }
+        let own = if value.is_null() { "null" } else { "string" };
+        let of_kind = schema["type"] == own
+            || schema["type"].as_array().is_some_and(|all| all.iter().any(|one| one == own));
+        let named = schema["enum"].as_array().is_none_or(|all| all.contains(value));
+        let short = value == "" && schema["minLength"].as_u64().is_some_and(|least| least > 0);
+        let fits = schema["pattern"].as_str().is_none_or(|it| value != "" || it.starts_with("^(|"));
+        of_kind && named && !short && fits
+    }
+
+    #[test]
+    fn what_may_be_null_or_empty_is_said_to_be_so() {
+        for event in EVENTS {
+            let body: Value = serde_json::from_str(event.example).expect("json");
+            let schema = serde_json::to_value(event_schema(event)).expect("json");
+            let common = ["at", "event_id", "distribution"].map(|name| (name, Holds::Contact));
+            for (name, holds) in event.required.iter().chain(event.optional).chain(&common) {
+                let list = matches!(holds, Holds::Contact | Holds::Tags);
+                let mut values = vec![Value::Null];
+                values.extend((!list).then(|| Value::from("")));
+                for value in values {
+                    let mut other = body.clone();
+                    other[*name] = value.clone();
+                    // One that wants one of its optional fields has another one.
+                    let spare = if *name == "status" { "priority" } else { "status" };
+                    if event.name == "ticket.updated" {
+                        other[spare] = if spare == "status" { "open" } else { "low" }.into();
+                    }
+                    let said = lets_in(&schema["properties"][name], &value);
+                    let taken = decode(event, &other).is_ok();
+                    assert_eq!(said, taken, "{} {name} {value}", event.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_taken() {
+        for event in EVENTS {
+            for (name, holds) in event.required.iter().chain(event.optional) {
+                let Holds::Word(words) = *holds else { continue };
+                let mut body: Value = serde_json::from_str(event.example).expect("json");
+                for word in words {
+                    body[*name] = (*word).into();
+                    assert_eq!(decode(event, &body), Ok(()), "{} {name} {word}", event.name);
+                }
+            }
+        }
+        // And of those of a ticket's status, all but the one.
+        assert_eq!(STATUSES.len() + 1, domain::TicketStatus::WORDS.len());
     }
 
     #[test]
