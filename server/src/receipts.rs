@@ -125,6 +125,7 @@ fn merge(known: &mut [Receipt], new: &Receipt) -> bool {
     if let Some(one) = same {
         one.at = one.at.min(new.at);
         one.count = one.count.saturating_add(new.count);
+        one.integration = one.integration.take().or_else(|| new.integration.clone());
         true
     } else {
         false
@@ -164,7 +165,14 @@ impl Receipts {
     /// Notes that `cause` has reached `stage` now.
     pub fn reached(&self, cause: Uuid, stage: Stage) {
         let at = self.shared.clock.now();
-        self.note(Receipt { cause, stage, at, agent: None, count: 0 });
+        self.note(Receipt { cause, stage, at, integration: None, agent: None, count: 0 });
+    }
+
+    /// Notes that `cause` was taken from `integration` now.
+    pub fn accepted(&self, cause: Uuid, integration: &str) {
+        let (at, integration) = (self.shared.clock.now(), Some(integration.to_owned()));
+        let stage = Stage::Accepted;
+        self.note(Receipt { cause, stage, at, integration, agent: None, count: 0 });
     }
 
     /// What is noted of `cause` and not known to be in the store.

@@ -21,6 +21,7 @@ fn receipt(cause: u128, stage: Stage, ms: i64, agent: Option<&str>, count: u64) 
         cause: Uuid::from_u128(cause),
         stage,
         at: Timestamp::from_millis(ms),
+        integration: None,
         agent: agent.map(|login| login.parse().expect("a login")),
         count,
     }

@@ -125,6 +125,7 @@ fn next(
     let commit = Commit {
         decided: vec![Decided {
             id: recorded.cause,
+            integration: "form".to_owned(),
             outcome: Outcome::Ok(serde_json::json!({ "version": from_version + 1 })),
             at,
         }],
@@ -400,10 +401,17 @@ async fn journeys_keep_the_first_time_and_add_up_counts(store: Arc<dyn Store>, _
         cause,
         stage,
         at: now().plus(Duration::from_millis(ms)),
+        integration: (stage == Stage::Accepted).then(|| "form".to_owned()),
         agent: agent.map(login),
         count,
     };
+    assert_eq!(store.sender(cause).await.expect("read"), None);
     store.record(&[receipt(Stage::Accepted, 0, None, 0)]).await.expect("recorded");
+    assert_eq!(store.sender(cause).await.expect("read").as_deref(), Some("form"));
+    let other = ticket("t-2", &Distribution::Broadcast, now());
+    store.commit(&other.commit).await.expect("committed");
+    let other = other.commit.decided[0].id;
+    assert_eq!(store.sender(other).await.expect("read").as_deref(), Some("form"), "by AMQP");
     let journey = store.journey(cause).await.expect("read").expect("known");
     assert_eq!(journey.status, Stage::Accepted);
     store.commit(&made.commit).await.expect("committed");

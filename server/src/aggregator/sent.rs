@@ -154,7 +154,8 @@ impl Sent {
     }
 
     fn receipt(&self, cause: Uuid, named: bool, stage: Stage, at: domain::Timestamp) -> Receipt {
-        Receipt { cause, stage, at, agent: named.then(|| self.login.clone()), count: 1 }
+        let agent = named.then(|| self.login.clone());
+        Receipt { cause, stage, at, integration: None, agent, count: 1 }
     }
 }
 

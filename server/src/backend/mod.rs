@@ -249,8 +249,9 @@ mod tests {
         let [old, new] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
         let clock = Clock::default();
         let outcome = protocol::Outcome::Ok(serde_json::json!({}));
-        let decided = [(old, Timestamp::from_millis(0)), (new, clock.now())]
-            .map(|(id, at)| Decided { id, outcome: outcome.clone(), at });
+        let decided = [(old, Timestamp::from_millis(0)), (new, clock.now())].map(|(id, at)| {
+            Decided { id, integration: "form".into(), outcome: outcome.clone(), at }
+        });
         let commit = Commit { decided: decided.to_vec(), ..Commit::default() };
         store.commit(&commit).await.expect("committed");
         let forgetting = forget(store.clone(), clock, Duration::from_secs(60));

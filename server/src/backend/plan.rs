@@ -62,7 +62,8 @@ impl Plan {
             Err(refusal) => Outcome::Error(ReplyError::from(refusal)),
         };
         self.known.insert(item.id, outcome.clone());
-        self.commit.decided.push(Decided { id: item.id, outcome, at: self.now });
+        let integration = item.integration.clone();
+        self.commit.decided.push(Decided { id: item.id, integration, outcome, at: self.now });
     }
 
     /// The outcome of an item that was added.

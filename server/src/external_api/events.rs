@@ -180,7 +180,7 @@ impl Sender<'_> {
         if let Err(error) = sent {
             return Err(Refused::broker(&error));
         }
-        api.receipts.reached(id.0, Stage::Accepted);
+        api.receipts.accepted(id.0, &self.integration.name);
         let confirmed =
             timeout(api.config.publish_timeout, api.broker.publish(to, self.message(posted)));
         let outcome = confirmed

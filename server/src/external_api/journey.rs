@@ -43,14 +43,14 @@ pub(super) async fn journey(State(api): State<Api>, uri: Uri, headers: HeaderMap
 }
 
 async fn answer(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<Journey, Refused> {
-    api.keys.integration(headers).await?;
+    let reader = api.keys.integration(headers).await?.name.clone();
     let wait = wait(uri)?;
     let unknown = || Refused::new(StatusCode::NOT_FOUND, "no such event");
     let id = uri.path().rsplit('/').next().unwrap_or_default();
     let id = Uuid::parse_str(id).map_err(|_| unknown())?;
     let found = match wait {
-        None => read(api, id).await?,
-        Some((stage, time)) => reach(api, id, stage, time).await?,
+        None => read(api, id, &reader).await?,
+        Some((stage, time)) => reach(api, id, &reader, stage, time).await?,
     };
     found.ok_or_else(unknown)
 }
@@ -80,6 +80,7 @@ fn wait(uri: &Uri) -> Result<Option<(Stage, Duration)>, Refused> {
 async fn reach(
     api: &Api,
     id: Uuid,
+    reader: &str,
     stage: Stage,
     time: Duration,
 ) -> Result<Option<Journey>, Refused> {
@@ -90,13 +91,13 @@ async fn reach(
     let watch = api.receipts.watch(id);
     let mut poll = POLL.0;
     loop {
-        let found = read(api, id).await?;
+        let found = read(api, id, reader).await?;
         let over = Instant::now() >= deadline || api.stopping.is_cancelled();
         if over || found.as_ref().is_some_and(|journey| settled(journey, stage)) {
             return Ok(found);
         }
         tokio::select! {
-            () = noted(api, &watch, id, stage) => {}
+            () = noted(api, &watch, id, stage), if found.is_some() => {}
             () = sleep(poll) => poll = (poll * 2).min(POLL.1),
             () = sleep_until(deadline) => {}
             () = api.stopping.cancelled() => {}
@@ -120,20 +121,25 @@ async fn noted(api: &Api, watch: &Watch, id: Uuid, stage: Stage) {
     }
 }
 
-/// What the store has, and what is on its way there.
-async fn read(api: &Api, id: Uuid) -> Result<Option<Journey>, Refused> {
+/// What the store has, and what is on its way there; none if another
+/// integration sent it.
+async fn read(api: &Api, id: Uuid, reader: &str) -> Result<Option<Journey>, Refused> {
+    let down = |error| {
+        tracing::warn!(%error, "journey not read");
+        Refused::store_down()
+    };
     let mut reads = 0;
     loop {
         let before = api.receipts.written();
-        let stored = api.store.journey(id).await.map_err(|error| {
-            tracing::warn!(%error, "journey not read");
-            Refused::store_down()
-        })?;
+        let stored = api.store.journey(id).await.map_err(down)?;
+        let sender = api.store.sender(id).await.map_err(down)?;
         let pending = api.receipts.pending(id);
         reads += 1;
         // What moved in between may be in neither of the two.
         if api.receipts.written() == before || reads == READS_MAX {
-            return Ok(merge(id, stored, &pending));
+            let sent = pending.iter().filter_map(|one| one.integration.as_ref()).chain(&sender);
+            let own = sent.into_iter().any(|sender| sender == reader);
+            return Ok(if own { merge(id, stored, &pending) } else { None });
         }
     }
 }
@@ -186,6 +192,7 @@ mod tests {
             cause: Uuid::from_u128(1),
             stage,
             at: Timestamp::from_millis(ms),
+            integration: None,
             agent: agent.map(|login| login.parse().expect("a login")),
             count,
         }

@@ -171,7 +171,7 @@ mod tests {
     use std::collections::BTreeSet;
     use utoipa::OpenApi as _;
 
-    /// tests/external_api.rs asks each path for each method.
+    /// tests/external_api asks each path for each method.
     #[test]
     fn the_document_has_the_routes_paths_and_no_others() {
         let document = openapi::Document::openapi();

@@ -164,7 +164,7 @@ impl IntoResponses for Journeys {
             answer("200", "Where the event has got to", reference("Journey")),
             refusal("400", "A bad query"),
             refusal("401", "No key, or an unknown or revoked one"),
-            refusal("404", "No such event"),
+            refusal("404", "No such event of this integration"),
             refusal("429", "Too many wait at once"),
             refusal("503", "Store down"),
         ])

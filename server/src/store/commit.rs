@@ -15,7 +15,7 @@ const ATTEMPTS: u32 = 3;
 
 /// A batch, encoded: ready to be written beside others.
 pub(super) struct Rows {
-    decided: Vec<[Arg; 3]>,
+    decided: Vec<[Arg; 4]>,
     states: Vec<[Arg; 14]>,
     viewers: Vec<[Arg; 2]>,
     presences: Vec<PresenceChange>,
@@ -30,7 +30,12 @@ fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
 impl Rows {
     pub(super) fn encode(commit: &Commit) -> Result<Self, StoreError> {
         let decided = commit.decided.iter().map(|one| {
-            Ok([one.id.to_string().into(), json(&one.outcome)?.into(), one.at.as_millis().into()])
+            Ok([
+                one.id.to_string().into(),
+                one.integration.as_str().into(),
+                json(&one.outcome)?.into(),
+                one.at.as_millis().into(),
+            ])
         });
         let viewers = commit.changed.iter().flat_map(|one| {
             let named = match &one.interaction.distribution {
@@ -135,7 +140,7 @@ pub(super) async fn write(pool: &AnyPool, all: &[&Rows]) -> Result<Vec<Vec<u64>>
 async fn try_write(pool: &AnyPool, all: &[&Rows]) -> Result<Vec<Vec<u64>>, StoreError> {
     let mut tx = pool.begin().await?;
     for piece in pieces(all.iter().flat_map(|rows| &rows.decided)) {
-        let written = Sql::new("INSERT INTO decided (id, outcome, at) VALUES ")
+        let written = Sql::new("INSERT INTO decided (id, integration, outcome, at) VALUES ")
             .rows(piece.iter().copied())
             .and(" ON CONFLICT (id) DO NOTHING")
             .run(&mut tx)

@@ -24,8 +24,10 @@ use super::{
 };
 
 /// Every migration, in order; the numbers are never used again.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "desk", include_str!("../../migrations/0001_desk.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "desk", include_str!("../../migrations/0001_desk.sql")),
+    (2, "senders", include_str!("../../migrations/0002_senders.sql")),
+];
 
 /// How long a connection may be waited for; then the store is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -360,6 +362,10 @@ impl Store for Database {
 
     async fn journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError> {
         self.read_journey(id).await
+    }
+
+    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        self.read_sender(id).await
     }
 
     async fn audit(

@@ -20,32 +20,36 @@ impl Database {
     pub(super) async fn write_receipts(&self, receipts: &[Receipt]) -> Result<(), StoreError> {
         // One statement must not touch a row twice, and the order of rows is
         // the same everywhere, so that two writers don't lock each other out.
-        let mut merged: BTreeMap<(Uuid, &'static str, String), (i64, u64)> = BTreeMap::new();
+        let mut merged: BTreeMap<(Uuid, &'static str, String), (i64, u64, Option<String>)> =
+            BTreeMap::new();
         for one in receipts {
             let agent = one.agent.as_ref().map(ToString::to_string).unwrap_or_default();
             let at = one.at.as_millis();
             merged
                 .entry((one.cause, one.stage.as_str(), agent))
-                .and_modify(|(first, count)| {
+                .and_modify(|(first, count, integration)| {
                     *first = at.min(*first);
                     *count += one.count;
+                    *integration = integration.take().or(one.integration.clone());
                 })
-                .or_insert((at, one.count));
+                .or_insert((at, one.count, one.integration.clone()));
         }
-        let rows: Vec<[Arg; 5]> = merged
+        let rows: Vec<[Arg; 6]> = merged
             .into_iter()
-            .map(|((cause, stage, agent), (at, count))| {
-                [cause.to_string().into(), stage.into(), agent.into(), at.into(), count.into()]
+            .map(|((cause, stage, agent), (at, count, integration))| {
+                let cause = cause.to_string().into();
+                [cause, stage.into(), agent.into(), at.into(), count.into(), integration.into()]
             })
             .collect();
         let mut tx = self.write.begin().await?;
         for some in rows.chunks(ROWS_MAX) {
-            Sql::new("INSERT INTO receipts (cause, stage, agent, at, count) VALUES ")
+            Sql::new("INSERT INTO receipts (cause, stage, agent, at, count, integration) VALUES ")
                 .rows(some)
                 .and(
                     " ON CONFLICT (cause, stage, agent) DO UPDATE SET \
                      at = CASE WHEN excluded.at < receipts.at THEN excluded.at ELSE receipts.at END, \
-                     count = receipts.count + excluded.count",
+                     count = receipts.count + excluded.count, \
+                     integration = COALESCE(receipts.integration, excluded.integration)",
                 )
                 .run(&mut tx)
                 .await?;
@@ -135,6 +139,22 @@ impl Database {
             outcome,
             events,
         }))
+    }
+
+    pub(super) async fn read_sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        let id = id.to_string();
+        let row =
+            Sql::new("SELECT integration FROM decided WHERE integration IS NOT NULL AND id = ")
+                .arg(id.as_str())
+                .and(
+                    " UNION SELECT integration FROM receipts \
+                 WHERE integration IS NOT NULL AND cause = ",
+                )
+                .arg(id.as_str())
+                .and(" LIMIT 1")
+                .one_in(&self.read)
+                .await?;
+        row.map(|row| row.text("integration")).transpose()
     }
 
     /// When an agent first acted on an interaction after one of these events.

@@ -57,6 +57,8 @@ pub enum StoreError {
 pub struct Decided {
     /// The message's id.
     pub id: Uuid,
+    /// The integration that sent it; empty for an agent's command.
+    pub integration: String,
     /// The reply.
     pub outcome: Outcome,
     /// When.
@@ -230,6 +232,8 @@ pub struct Receipt {
     pub stage: Stage,
     /// When.
     pub at: Timestamp,
+    /// The integration that posted it, where the step is `accepted`.
+    pub integration: Option<String>,
     /// By whom: for direct and multicast events from `sent` on.
     pub agent: Option<Login>,
     /// How many clients this stands for; 0 before `sent`.
@@ -364,6 +368,8 @@ pub trait Store: Send + Sync + 'static {
     async fn record(&self, receipts: &[Receipt]) -> Result<(), StoreError>;
     /// Where an external event or command has got to; none if it isn't known.
     async fn journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError>;
+    /// The integration that sent an event; none if it isn't known.
+    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError>;
 
     /// Notes who changed what, for the audit.
     async fn audit(

@@ -327,6 +327,15 @@ impl Store for FakeStore {
         let stages: Vec<Stage> = stages.collect();
         Ok(known.or_else(|| (!stages.is_empty()).then(|| journey(id, &stages, None))))
     }
+    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        self.up()?;
+        // Journeys that were set are of the integration that may do all.
+        let set = self.journeys.lock().expect("unpoisoned").contains_key(&id);
+        let recorded = self.recorded.borrow();
+        let mut sent = recorded.iter().filter(|one| one.cause == id);
+        let sender = sent.find_map(|one| one.integration.clone());
+        Ok(sender.or_else(|| set.then(|| "all".to_owned())))
+    }
     async fn audit(&self, _: &str, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
         not()
     }
