@@ -1,7 +1,8 @@
 //! What can't begin says why in one line, and exits 2.
 
+use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use sqlx::{Connection, Executor};
 use testkit::warren::Warren;
@@ -121,6 +122,66 @@ fn what_is_refused_beside_the_service_exits_one() {
     assert_eq!(run(&["key", "revoke", "pbx", "--data", &data]).status.code(), Some(0));
     let list = run(&["key", "list", "--data", &data]);
     assert_eq!(String::from_utf8_lossy(&list.stdout), "pbx\tvoice\trevoked\n");
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn who_is_revoked_is_listed_no_more_and_gets_no_token() {
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let user = |arguments: &[&str], password: &str| {
+        let mut child = Command::new(WARREN)
+            .env("WARREN_LOG", "off")
+            .args([arguments, &["--data", &data]].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("warren runs");
+        child.stdin.take().expect("stdin").write_all(password.as_bytes()).expect("written");
+        child.wait_with_output().expect("an end")
+    };
+    let password = "correct horse battery\n";
+    let ana = ["user", "add", "ana", "--name", "Ana", "--password-stdin"];
+    let ben = ["user", "add", "ben", "--role", "admin", "--password-stdin"];
+    assert_eq!(user(&ana, "short").status.code(), Some(1));
+    assert_eq!(user(&ana, password).status.code(), Some(0));
+    assert_eq!(user(&ben, password).status.code(), Some(0));
+    assert_eq!(user(&ana, password).status.code(), Some(1), "taken");
+    assert_eq!(said(&user(&["user", "list"], "")), "ana\tagent\tAna\nben\tadmin\tben\n");
+    assert!(said(&user(&["token", "ana"], "")).starts_with("wt_"));
+    assert_eq!(user(&["user", "revoke", "ana"], "").status.code(), Some(0));
+    assert_eq!(said(&user(&["user", "list"], "")), "ben\tadmin\tben\n");
+    assert_eq!(user(&["token", "ana"], "").status.code(), Some(1));
+    assert_eq!(user(&["user", "revoke", "nobody"], "").status.code(), Some(1));
+}
+
+#[test]
+fn the_topology_is_shown_as_it_is_and_deleted() {
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let topology = |action: &str| run(&["topology", action, "--data", &data]);
+    let all = |status: &str| {
+        let shown = topology("show");
+        let shown_text = said(&shown);
+        // Four partitions, a log and dead letters, for each channel.
+        assert_eq!(shown_text.lines().count(), 18, "{shown_text}");
+        assert!(shown_text.lines().all(|line| line.ends_with(status)), "{shown_text}");
+        shown.status.code()
+    };
+    assert_eq!(all("missing"), Some(1));
+    assert_eq!(topology("declare").status.code(), Some(0));
+    assert_eq!(all("present"), Some(0));
+    let ports = ["--web", "127.0.0.1:0", "--external", "127.0.0.1:0"];
+    let service = Warren::command(WARREN).args(["up", "--data", &data]).args(ports).start();
+    assert!(refused(&["topology", "delete", "--data", &data]).contains("in use"));
+    assert_eq!(service.term(), Some(0));
+    let deleted = topology("delete");
+    assert_eq!((deleted.status.code(), said(&deleted).as_str()), (Some(0), "deleted\n"));
+    assert_eq!(all("missing"), Some(1));
 }
 
 #[tokio::test]
