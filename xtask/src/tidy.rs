@@ -30,10 +30,17 @@ pub(crate) fn run() -> Result<(), Failed> {
     let mut wrong = Vec::new();
     for folder in [
         "app/src",
+        "chaos/src",
+        "chaos/tests",
         "domain/src",
+        "domain/tests",
         "frontend/src",
+        "fuzz/fuzz_targets",
         "protocol/src",
+        "protocol/tests",
+        "server/benches",
         "server/src",
+        "server/tests",
         "testkit/src",
         "xtask/src",
     ] {
