@@ -140,7 +140,7 @@ impl System {
             format!(
                 "[profile.chaos]\nbroker.publish_urls = {publish:?}\n\
                  broker.consume_urls = {consume:?}\nstore.url = {store:?}\n\
-                 aggregator.public_host = \"{}\"\n{SETTINGS}",
+                 aggregator.public_url = \"ws://{}:{{port}}\"\n{SETTINGS}",
                 proxy::HOST,
             ),
         )?;

@@ -153,10 +153,7 @@ pub trait Settle: Send {
     async fn ack(self: Box<Self>) -> Result<(), BrokerError>;
     /// The work of this one and of `earlier` is done: they are all that the
     /// consumer had delivered up to here and that wasn't settled.
-    async fn ack_with(
-        self: Box<Self>,
-        earlier: Vec<Box<dyn Settle>>,
-    ) -> Result<(), BrokerError>;
+    async fn ack_with(self: Box<Self>, earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError>;
     /// The work failed: deliver it again, up to [`DELIVERY_LIMIT`] times.
     async fn retry(self: Box<Self>) -> Result<(), BrokerError>;
     /// The message is bad: make it a dead letter now, with `reason`.

@@ -250,10 +250,7 @@ impl Settle for InboundSettle {
     }
 
     /// One word for all of them: to a quorum queue each is an entry in its log.
-    async fn ack_with(
-        self: Box<Self>,
-        _earlier: Vec<Box<dyn Settle>>,
-    ) -> Result<(), BrokerError> {
+    async fn ack_with(self: Box<Self>, _earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
         told(self.acker.ack(BasicAckOptions { multiple: true }).await)
     }
 

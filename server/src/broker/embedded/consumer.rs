@@ -165,10 +165,7 @@ impl Settle for Unsettled {
         self.settle(Fate::Ack).await
     }
 
-    async fn ack_with(
-        self: Box<Self>,
-        earlier: Vec<Box<dyn Settle>>,
-    ) -> Result<(), BrokerError> {
+    async fn ack_with(self: Box<Self>, earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
         let earlier = try_join_all(earlier.into_iter().map(Settle::ack));
         try_join(earlier, self.ack()).await.map(drop)
     }
