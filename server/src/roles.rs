@@ -350,8 +350,8 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         keeping.cancel();
         keepers.close();
         keepers.wait().await;
-        let clean = shutdown.finish(Duration::from_millis(settings.grace_ms)).await;
-        broker.close().await;
+        let finish = shutdown.finish(Duration::from_millis(settings.grace_ms));
+        let (clean, ()) = tokio::join!(finish, broker.close());
         store.close().await;
         clean
     };
