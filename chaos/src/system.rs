@@ -17,6 +17,9 @@ const NODES: usize = 3;
 /// Ports below those that the kernel hands out by itself.
 const PORTS: std::ops::Range<u16> = 32_000..32_700;
 
+/// So much of the log of one that ended badly is told.
+const LAST_LINES: usize = 40;
+
 /// A process that can be broken and started again.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -33,9 +36,14 @@ impl Member {
 
     /// SIGTERM, and until it has ended.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
-        match self.running.take().map(Warren::term) {
-            None | Some(Some(0)) => Ok(()),
-            Some(code) => Err(io::Error::other(format!("{} ended with {code:?}", self.name))),
+        match self.running.take().map(Warren::end) {
+            None | Some((Some(0), _)) => Ok(()),
+            Some((code, log)) => {
+                let mut last: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
+                last.reverse();
+                let name = &self.name;
+                Err(io::Error::other(format!("{name} ended with {code:?}:\n{}", last.join("\n"))))
+            }
         }
     }
 
@@ -140,7 +148,7 @@ impl System {
             format!(
                 "[profile.chaos]\nbroker.publish_urls = {publish:?}\n\
                  broker.consume_urls = {consume:?}\nstore.url = {store:?}\n\
-                 aggregator.public_host = \"{}\"\n{SETTINGS}",
+                 aggregator.public_url = \"ws://{}:{{port}}\"\n{SETTINGS}",
                 proxy::HOST,
             ),
         )?;

@@ -82,8 +82,9 @@ pub struct External {
 pub struct Aggregator {
     /// The host that channel ports bind. Default `127.0.0.1`.
     pub host: std::net::IpAddr,
-    /// The host that clients reach it by, where that isn't `host`.
-    pub public_host: Option<String>,
+    /// Where clients reach a channel's port, where that isn't `ws://HOST:{port}`:
+    /// behind TLS `wss://desk.example:{port}`, say, or `wss://desk.example/{port}`.
+    pub public_url: Option<String>,
     /// Milliseconds between pings. Default 5,000.
     pub heartbeat_ms: u64,
     /// What may wait for one client, in bytes. Default 1 MiB.
@@ -159,7 +160,7 @@ impl Default for Settings {
             },
             aggregator: Aggregator {
                 host: [127, 0, 0, 1].into(),
-                public_host: None,
+                public_url: None,
                 heartbeat_ms: 5_000,
                 outbox_bytes_max: 1024 * 1024,
                 connections_max: 20_000,
@@ -246,6 +247,9 @@ impl Settings {
                 .then_some("aggregator.outbox_bytes_max: must be 65536 or more"),
             (self.aggregator.frames_per_second == 0)
                 .then_some("aggregator.frames_per_second: must be 1 or more"),
+            (self.aggregator.public_url.as_ref().is_some_and(|url| !is_public(url))).then_some(
+                "aggregator.public_url: must begin with ws:// or wss:// and have {port} in it",
+            ),
             (self.external.events_per_second == 0)
                 .then_some("external.events_per_second: must be 1 or more"),
             // Longer than a ticket waits: what comes late must find its outcome.
@@ -269,6 +273,10 @@ impl Settings {
             .clone()
             .unwrap_or_else(|| format!("sqlite://{}", self.data.join("warren.db").display()))
     }
+}
+
+fn is_public(url: &str) -> bool {
+    (url.starts_with("ws://") || url.starts_with("wss://")) && url.contains("{port}")
 }
 
 /// The file's own settings, and its profiles.
@@ -421,12 +429,32 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_operators_has_every_setting_and_no_other() {
+        let page = include_str!("../../docs/OPERATING.md");
+        let (_, table) = page.split_once("| setting |").expect("the table");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let told: std::collections::BTreeSet<String> = rows.map(str::to_owned).collect();
+        let serde_json::Value::Object(all) = serde_json::to_value(Settings::default()).unwrap()
+        else {
+            panic!("settings are a table")
+        };
+        let known = all.into_iter().flat_map(|(name, value)| match value {
+            serde_json::Value::Object(table) => {
+                table.into_iter().map(|(key, _)| format!("{name}.{key}")).collect()
+            }
+            _ => vec![name],
+        });
+        assert_eq!(told, known.collect());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place_in_one_line() {
         for (toml, profile, names) in [
             ("[web]\nlisten = \"nowhere\"", None, vec!["web.listen", "warren.toml"]),
             ("[web]\nlissten = \"127.0.0.1:1\"", None, vec!["lissten", "warren.toml"]),
             ("broker.partitions = \"four\"", None, vec!["broker.partitions", "warren.toml"]),
             ("broker.partitions = 0", None, vec!["broker.partitions"]),
+            ("aggregator.public_url = \"ws://a:4001\"", None, vec!["aggregator.public_url"]),
             (
                 "[profile.a]\nstore.max_connections = true",
                 Some("a"),

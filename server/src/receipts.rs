@@ -28,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const BATCH_MAX: usize = 100;
 /// How often the last flush is tried.
 const DRAIN_TRIES: u32 = 3;
+/// And how long it may take: work in hand mustn't wait behind it.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// Takes receipts and never blocks. Clones share it.
 #[derive(Clone)]
@@ -211,17 +213,25 @@ impl Receipts {
         Watch { receipts: self.clone(), cause, notify: notify.clone() }
     }
 
-    /// Writes all there is; gives up after a few failures. For the end, when
-    /// every room has stopped and before the store closes.
+    /// Writes all there is; gives up after a few failures, or when it takes too
+    /// long. For the end, when every room has stopped and before the store closes.
     pub async fn drain(&self) {
-        for _ in 0..DRAIN_TRIES {
-            if self.flush().await.is_ok() {
-                return;
+        let tries = async {
+            for _ in 0..DRAIN_TRIES {
+                if self.flush().await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(FLUSH_EVERY).await;
             }
-            tokio::time::sleep(FLUSH_EVERY).await;
+        };
+        let _ = tokio::time::timeout(DRAIN_MAX, tries).await;
+        let lost = {
+            let map = self.map();
+            map.entries + map.entries_underway
+        };
+        if lost > 0 {
+            tracing::warn!(receipts.lost = lost, "receipts not written");
         }
-        let lost = self.map().entries;
-        tracing::warn!(receipts.lost = lost, "receipts not written");
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {

@@ -102,18 +102,17 @@ impl Listeners {
         }
         for (channel, listener) in &self.channels {
             let address = local(listener)?;
-            let host = match &settings.aggregator.public_host {
-                Some(host) => host.clone(),
+            let base = match &settings.aggregator.public_url {
+                Some(url) => url.replace("{port}", &address.port().to_string()),
                 None if address.ip().is_unspecified() => {
                     return Err(Failure::Setup(format!(
-                        "aggregator.public_host: must be given where aggregator.host is {}",
+                        "aggregator.public_url: must be given where aggregator.host is {}",
                         address.ip()
                     )));
                 }
-                None if address.is_ipv6() => format!("[{}]", address.ip()),
-                None => address.ip().to_string(),
+                None => format!("ws://{address}"),
             };
-            let base = format!("ws://{host}:{}", address.port());
+            let base = base.trim_end_matches('/');
             urls.all.get_or_insert_with(|| format!("{base}/ws/all"));
             urls.channels.entry(*channel).or_insert_with(|| format!("{base}/"));
         }
@@ -351,8 +350,8 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         keeping.cancel();
         keepers.close();
         keepers.wait().await;
-        let clean = shutdown.finish(Duration::from_millis(settings.grace_ms)).await;
-        broker.close().await;
+        let finish = shutdown.finish(Duration::from_millis(settings.grace_ms));
+        let (clean, ()) = tokio::join!(finish, broker.close());
         store.close().await;
         clean
     };

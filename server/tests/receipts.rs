@@ -100,6 +100,17 @@ async fn the_stop_writes_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_stop_does_not_wait_for_receipts_for_long() {
+    let (receipts, store, shutdown) = start();
+    store.hung.store(true, Ordering::SeqCst);
+    receipts.note(receipt(1, Stage::Accepted, 1, None, 0));
+    let stopped = tokio::time::timeout(Duration::from_secs(5), async {
+        shutdown.finish(Duration::from_secs(60)).await
+    });
+    assert_eq!(stopped.await, Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_hears_of_its_cause_only() {
     let (receipts, _store, _shutdown) = start();
     let watch = receipts.watch(Uuid::from_u128(1));

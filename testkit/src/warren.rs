@@ -151,12 +151,22 @@ impl Warren {
     /// With its log, if it doesn't end.
     #[must_use]
     #[track_caller]
-    pub fn term(mut self) -> Option<i32> {
+    pub fn term(self) -> Option<i32> {
+        self.end().0
+    }
+
+    /// SIGTERM; waits, and gives its exit code and its log.
+    ///
+    /// # Panics
+    /// With its log, if it doesn't end.
+    #[must_use]
+    #[track_caller]
+    pub fn end(mut self) -> (Option<i32>, String) {
         self.signal("-TERM");
         let deadline = now() + PATIENCE;
         loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => return status.code(),
+                Ok(Some(status)) => return (status.code(), self.log()),
                 Ok(None) if now() < deadline => thread::park_timeout(LOOK_EVERY),
                 _ => panic!("it doesn't end: {}", self.log()),
             }

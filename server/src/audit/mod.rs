@@ -458,6 +458,33 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_that_stands_still_while_the_journal_goes_on_is_told_once() {
+        let audit = Audit::new("here");
+        let told = || audit.view().alerts.len();
+        let now = Timestamp::from_millis(0);
+        let mut still = Still::default();
+        audit.begin(Channel::Chat, 0);
+        audit.delivered(Channel::Chat, 1, mark(1, Uuid::nil()));
+        for _ in 0..3 * STILL_LOOKS {
+            audit.watch(Channel::Chat, 1, &mut still, now);
+        }
+        assert_eq!(told(), 0, "there is nothing more to deliver");
+        for head in 2..=u64::from(STILL_LOOKS) {
+            audit.watch(Channel::Chat, head, &mut still, now);
+        }
+        audit.delivered(Channel::Chat, 2, mark(2, Uuid::nil()));
+        audit.watch(Channel::Chat, 9, &mut still, now);
+        assert_eq!(told(), 0, "it goes on, if slowly");
+        for _ in 0..3 * STILL_LOOKS {
+            audit.watch(Channel::Chat, 9, &mut still, now);
+        }
+        let view = audit.view();
+        assert_eq!(view.alerts.len(), 1);
+        let alert = &view.alerts[0];
+        assert_eq!((alert.difference, alert.offset, alert.events), (Difference::Stalled, 3, 7));
+    }
+
+    #[test]
     fn what_is_kept_and_told_is_bounded() {
         let audit = Audit::new("here");
         lies(&audit, 500);

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{Channel, Distribution, EventId, InteractionId};
-use futures::StreamExt;
-use futures::future::{join_all, try_join_all};
-use futures::stream::FuturesUnordered;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Fuse, FusedFuture as _, join_all, try_join_all};
 use protocol::{Outcome, Signal, names};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ use super::Backend;
 use super::decode::Item;
 use super::plan::Plan;
 use super::worker::{RETRY_AFTER, Unfinished};
-use crate::broker::{Message, Partition, Settle};
+use crate::broker::{BrokerError, Message, Partition, Settle};
 use crate::members::SignalTo;
 use crate::store::{NewEvent, StoreError};
 
@@ -98,6 +97,11 @@ impl Finisher {
     }
 }
 
+/// Acks them as one, after those before them; terminated if there are none.
+fn ack(mut settles: Vec<Box<dyn Settle>>) -> Fuse<BoxFuture<'static, Result<(), BrokerError>>> {
+    settles.pop().map_or_else(Fuse::terminated, |last| last.ack_with(settles).fuse())
+}
+
 struct Task {
     backend: Backend,
     partition: Partition,
@@ -108,22 +112,27 @@ struct Task {
 impl Task {
     async fn run(self, mut waiting: mpsc::Receiver<Recorded>) -> Result<(), Unfinished> {
         self.announce_leftovers().await?;
-        let mut acks = FuturesUnordered::new();
+        let mut done = Vec::new();
+        let mut acks = Fuse::terminated();
         loop {
+            if acks.is_terminated() {
+                acks = ack(std::mem::take(&mut done));
+            }
             tokio::select! {
-                Some(acked) = acks.next(), if !acks.is_empty() => acked?,
+                biased;
+                acked = &mut acks, if !acks.is_terminated() => acked?,
                 recorded = timeout(REST, waiting.recv()) => match recorded {
-                    Ok(Some(recorded)) => {
-                        let settles = self.finish(recorded).await?;
-                        acks.extend(settles.into_iter().map(Settle::ack));
-                    }
+                    Ok(Some(recorded)) => done.extend(self.finish(recorded).await?),
                     Ok(None) => break,
                     Err(_) => self.announce_leftovers().await?,
                 },
             }
         }
-        while let Some(acked) = acks.next().await {
-            acked?;
+        if !acks.is_terminated() {
+            acks.await?;
+        }
+        if let Some(last) = done.pop() {
+            last.ack_with(done).await?;
         }
         Ok(())
     }

@@ -151,6 +151,9 @@ pub enum BrokerState {
 pub trait Settle: Send {
     /// The work is done. [`BrokerError::Gone`] if that can't be said any more.
     async fn ack(self: Box<Self>) -> Result<(), BrokerError>;
+    /// The work of this one and of `earlier` is done: they are all that the
+    /// consumer had delivered up to here and that wasn't settled.
+    async fn ack_with(self: Box<Self>, earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError>;
     /// The work failed: deliver it again, up to [`DELIVERY_LIMIT`] times.
     async fn retry(self: Box<Self>) -> Result<(), BrokerError>;
     /// The message is bad: make it a dead letter now, with `reason`.

@@ -76,6 +76,7 @@ macro_rules! tell {
 tell!(
     what_is_published_is_consumed_in_order_and_unchanged,
     one_consumer_gets_all_and_the_next_one_takes_over_in_order,
+    what_is_acked_together_is_done_and_nothing_behind_it,
     what_keeps_failing_becomes_a_dead_letter_with_its_reason,
     a_buried_message_is_a_dead_letter_at_once,
     a_message_that_waited_too_long_is_a_dead_letter,

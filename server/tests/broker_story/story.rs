@@ -155,6 +155,28 @@ pub(crate) async fn one_consumer_gets_all_and_the_next_one_takes_over_in_order(
     }
 }
 
+pub(crate) async fn what_is_acked_together_is_done_and_nothing_behind_it(factory: &dyn Factory) {
+    let broker = declared(factory, small()).await;
+    let mut first = broker.consume(VOICE, 10).await.unwrap();
+    publish(&*broker, VOICE, &["0", "1", "2", "3", "4", "5"]).await;
+    let mut settles = Vec::new();
+    for _ in 0..6 {
+        settles.push(next(&mut *first).await.settle);
+    }
+    let behind = settles.split_off(4);
+    settles.remove(1).bury("bad").await.unwrap();
+    settles.pop().unwrap().ack_with(settles).await.unwrap();
+    drop((first, behind));
+    let mut second = broker.consume(VOICE, 10).await.unwrap();
+    for id in ["4", "5"] {
+        let delivery = next(&mut *second).await;
+        assert_eq!(delivery.message.id, id);
+        delivery.settle.ack().await.unwrap();
+    }
+    let dead: Vec<_> = the_dead(&*broker, Channel::Voice, 1).await;
+    assert_eq!(dead.iter().map(|dead| dead.message.id.as_str()).collect::<Vec<_>>(), ["1"]);
+}
+
 pub(crate) async fn what_keeps_failing_becomes_a_dead_letter_with_its_reason(
     factory: &dyn Factory,
 ) {

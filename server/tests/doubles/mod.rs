@@ -146,6 +146,8 @@ impl Broker for FakeBroker {
 /// Knows integrations and receipts.
 pub(crate) struct FakeStore {
     pub(crate) down: AtomicBool,
+    /// Never answers a write.
+    pub(crate) hung: AtomicBool,
     /// Look-ups of keys that were made.
     pub(crate) lookups: AtomicUsize,
     integrations: Mutex<Vec<Integration>>,
@@ -157,6 +159,7 @@ impl FakeStore {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             down: AtomicBool::default(),
+            hung: AtomicBool::default(),
             lookups: AtomicUsize::default(),
             integrations: Mutex::default(),
             journeys: Mutex::default(),
@@ -316,6 +319,9 @@ impl Store for FakeStore {
     }
     async fn record(&self, receipts: &[Receipt]) -> Result<(), StoreError> {
         self.up()?;
+        if self.hung.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.recorded.send_modify(|all| all.extend_from_slice(receipts));
         Ok(())
     }

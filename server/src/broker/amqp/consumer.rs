@@ -249,6 +249,11 @@ impl Settle for InboundSettle {
         told(self.acker.ack(BasicAckOptions::default()).await)
     }
 
+    /// One word for all of them: to a quorum queue each is an entry in its log.
+    async fn ack_with(self: Box<Self>, _earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
+        told(self.acker.ack(BasicAckOptions { multiple: true }).await)
+    }
+
     async fn retry(self: Box<Self>) -> Result<(), BrokerError> {
         told(self.acker.reject(BasicRejectOptions { requeue: true }).await)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::{try_join, try_join_all};
 
 use super::queues::{Page, Shared};
 use super::tables::Files;
@@ -162,6 +163,11 @@ impl Unsettled {
 impl Settle for Unsettled {
     async fn ack(self: Box<Self>) -> Result<(), BrokerError> {
         self.settle(Fate::Ack).await
+    }
+
+    async fn ack_with(self: Box<Self>, earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
+        let earlier = try_join_all(earlier.into_iter().map(Settle::ack));
+        try_join(earlier, self.ack()).await.map(drop)
     }
 
     async fn retry(self: Box<Self>) -> Result<(), BrokerError> {
