@@ -15,5 +15,7 @@ pub fn init() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A log on a full disk: what doesn't get there is no reason to fail.
+        .log_internal_errors(false)
         .try_init();
 }

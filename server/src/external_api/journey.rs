@@ -122,7 +122,7 @@ async fn noted(api: &Api, watch: &Watch, id: Uuid, stage: Stage) {
 }
 
 /// What the store has, and what is on its way there; none if another
-/// integration sent it.
+/// integration sent it. What agents gave was sent by none.
 async fn read(api: &Api, id: Uuid, reader: &str) -> Result<Option<Journey>, Refused> {
     let down = |error| {
         tracing::warn!(%error, "journey not read");
@@ -138,8 +138,8 @@ async fn read(api: &Api, id: Uuid, reader: &str) -> Result<Option<Journey>, Refu
         // What moved in between may be in neither of the two.
         if api.receipts.written() == before || reads == READS_MAX {
             let sent = pending.iter().filter_map(|one| one.integration.as_ref()).chain(&sender);
-            let own = sent.into_iter().any(|sender| sender == reader);
-            return Ok(if own { merge(id, stored, &pending) } else { None });
+            let others = sent.into_iter().any(|sender| sender != reader);
+            return Ok(if others { None } else { merge(id, stored, &pending) });
         }
     }
 }

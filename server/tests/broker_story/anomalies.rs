@@ -309,3 +309,65 @@ async fn a_topology_that_is_deleted_under_us_is_made_anew() {
     let items = broker.topology().await.unwrap();
     assert!(items.iter().all(|item| item.status == "present"), "{items:?}");
 }
+
+/// Makes the queue forget its consumers; the channels that they are on aren't told.
+async fn forget_consumers(url: &str, queue: &str) {
+    let vhost = url.rsplit('/').next().unwrap().to_owned();
+    let forget = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<\"{vhost}\">>, queue, <<\"{queue}\">>}}), \
+         Server = amqqueue:get_pid(Q), \
+         {{ok, {{_, #{{}} = Consumers}}, _}} = \
+             ra:local_query(Server, fun rabbit_fifo:query_consumers/1), \
+         1 = maps:size(Consumers), \
+         [{{ok, _, _}} = ra:process_command(Server, rabbit_fifo:make_checkout(Id, cancel, #{{}})) \
+             || Id <- maps:keys(Consumers)]."
+    );
+    away(move || node().ctl(0, &["eval", &forget]).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_its_queue_has_forgotten_is_noticed() {
+    let _calm = CALM.read().await;
+    let url = fresh_url();
+    let broker = connect(&url, small()).await;
+    broker.declare().await.unwrap();
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    broker.publish(VOICE, message("before")).await.unwrap();
+    next(&mut *consumer).await.settle.ack().await.unwrap();
+    forget_consumers(&url, "warren.in.voice.0").await;
+    broker.publish(VOICE, message("after")).await.unwrap();
+    assert!(soon("the consumer's end", consumer.recv()).await.is_none());
+    let mut consumer = broker.consume(VOICE, 10).await.unwrap();
+    let delivery = next(&mut *consumer).await;
+    assert_eq!(delivery.message.id, "after");
+    assert!(!delivery.redelivered);
+    delivery.settle.ack().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_behind_a_stalled_consumer_is_opened_anew_ever_later() {
+    let _calm = CALM.read().await;
+    let url = fresh_url();
+    let (stalled, broker) = (connect(&url, small()).await, connect(&url, small()).await);
+    stalled.declare().await.unwrap();
+    let mut active = stalled.consume(VOICE, 1).await.unwrap();
+    for id in ["first", "second"] {
+        broker.publish(VOICE, message(id)).await.unwrap();
+    }
+    let held = next(&mut *active).await;
+    // It asks for no more, so that what comes is what it doesn't take.
+    let mut waiting = broker.consume(VOICE, 10).await.unwrap();
+    assert!(soon("the first one's end", waiting.recv()).await.is_none());
+    let mut waiting = broker.consume(VOICE, 10).await.unwrap();
+    // Longer than the first one had.
+    let second = timeout(Duration::from_secs(13), waiting.recv()).await;
+    assert!(second.is_err(), "it waits for longer now");
+    // The active one is none of this's business: what it holds is its own.
+    held.settle.ack().await.unwrap();
+    let second = next(&mut *active).await;
+    assert!(!second.redelivered);
+    drop((second, active));
+    let delivery = next(&mut *waiting).await;
+    assert_eq!(delivery.message.id, "second");
+    delivery.settle.ack().await.unwrap();
+}

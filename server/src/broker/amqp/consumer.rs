@@ -15,13 +15,14 @@ use protocol::names;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::canary::{Canary, Counts, Patience, Traffic, Verdict};
 use super::codec;
 use super::connection::{Fault, Live};
 use super::publisher::{Lane, Outgoing};
 use crate::broker::{BrokerError, Consumer, Delivery, Message, Partition, Settle};
 
 /// How often a consumed queue is looked for: the broker doesn't always say
-/// that it was deleted.
+/// that it was deleted, or that it has forgotten its consumer.
 const LOOK: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Before a message is buried again that the broker wouldn't take.
@@ -33,6 +34,7 @@ pub(super) struct Tap {
     live: Arc<Live>,
     channel: Channel,
     consumer: Option<lapin::Consumer>,
+    traffic: Arc<Traffic>,
     /// Canceled when nothing will come any more.
     over: CancellationToken,
     _watch: DropGuard,
@@ -40,14 +42,16 @@ pub(super) struct Tap {
 
 impl Tap {
     /// Subscribes on a channel of its own; at most `prefetch` are unsettled.
+    /// A canary tells whether it gets what it should.
     pub(super) async fn open(
         live: Arc<Live>,
         queue: &str,
         prefetch: u16,
         arguments: FieldTable,
+        canary: Option<Canary>,
     ) -> Result<Self, Fault> {
         let channel = live.open().await?;
-        Self::on(live, channel, queue, prefetch, arguments).await
+        Self::on(live, channel, queue, prefetch, arguments, canary).await
     }
 
     /// Subscribes on a given channel.
@@ -57,6 +61,7 @@ impl Tap {
         queue: &str,
         prefetch: u16,
         arguments: FieldTable,
+        canary: Option<Canary>,
     ) -> Result<Self, Fault> {
         let name = ShortString::from(queue);
         // A child, so that one queue's end isn't the connection's.
@@ -65,19 +70,29 @@ impl Tap {
         let done = watch.clone();
         // Made before anything is asked: what the broker grants after we have
         // stopped waiting for it goes with the channel, and holds no message.
-        let mut tap = Self { live, channel, consumer: None, over, _watch: watch.drop_guard() };
+        let traffic = Arc::default();
+        let watch = watch.drop_guard();
+        let mut tap = Self { live, channel, consumer: None, traffic, over, _watch: watch };
         let qos = tap.channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
         tap.live.call(qos).await?;
         let options = BasicConsumeOptions::default();
         let consume = tap.channel.basic_consume(name.clone(), "".into(), options, arguments);
         tap.consumer = Some(tap.live.call(consume).await?);
-        tokio::spawn(watch_queue(Arc::clone(&tap.live), name, tap.over.clone(), done));
+        let watch = Watch {
+            live: Arc::clone(&tap.live),
+            queue: name,
+            canary,
+            traffic: Arc::clone(&tap.traffic),
+            over: tap.over.clone(),
+        };
+        tokio::spawn(done.run_until_cancelled_owned(watch.run()));
         Ok(tap)
     }
 
     /// The next one; none when there will be no more.
     pub(super) async fn next(&mut self) -> Option<Raw> {
         let consumer = self.consumer.as_mut()?;
+        let _waiting = self.traffic.wait();
         let next = tokio::select! {
             biased;
             // What is buffered is of no use when it can't be acked.
@@ -98,7 +113,10 @@ impl Tap {
 
     fn checked(&self, next: Option<lapin::Result<Raw>>) -> Option<Raw> {
         match next {
-            Some(Ok(raw)) => Some(raw),
+            Some(Ok(raw)) => {
+                self.traffic.delivered();
+                Some(raw)
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, "consumer lost");
                 self.over.cancel();
@@ -133,30 +151,55 @@ impl Drop for Tap {
     }
 }
 
-/// Ends with the tap, or cancels `over` when the queue isn't there any more.
-async fn watch_queue(
+/// Looks at a consumed queue now and then.
+struct Watch {
     live: Arc<Live>,
     queue: ShortString,
+    canary: Option<Canary>,
+    traffic: Arc<Traffic>,
     over: CancellationToken,
-    done: CancellationToken,
-) {
-    let look = async {
+}
+
+impl Watch {
+    /// Ends with the tap, or ends the tap when it is of no more use.
+    async fn run(mut self) {
+        let over = self.over.clone();
+        let _ = over.run_until_cancelled(self.look()).await;
+    }
+
+    async fn look(&mut self) {
+        let queue = self.queue.clone();
         loop {
             sleep(LOOK).await;
-            let Ok(channel) = live.open().await else { continue };
-            let options = QueueDeclareOptions { passive: true, ..Default::default() };
-            let declare = channel.queue_declare(queue.clone(), options, FieldTable::default());
-            if let Err(Fault::Refused(404, _)) = live.call(declare).await {
-                tracing::warn!(%queue, "consumed queue is gone");
-                over.cancel();
-                return;
+            let counts = match self.counts().await {
+                Ok(counts) => Some(counts),
+                Err(Fault::Refused(404, _)) => {
+                    tracing::warn!(%queue, "consumed queue is gone");
+                    return self.over.cancel();
+                }
+                Err(_) => None,
+            };
+            let Some(canary) = &mut self.canary else { continue };
+            match canary.look(self.traffic.seen(counts)) {
+                Verdict::Fine => {}
+                Verdict::Reopen => {
+                    tracing::warn!(%queue, ?counts, "nothing comes from the queue: consumed anew");
+                    return self.over.cancel();
+                }
+                Verdict::Reconnect => {
+                    tracing::warn!(%queue, "the broker doesn't answer: connected anew");
+                    return self.live.gone.cancel();
+                }
             }
         }
-    };
-    tokio::select! {
-        () = look => {}
-        () = over.cancelled() => {}
-        () = done.cancelled() => {}
+    }
+
+    async fn counts(&self) -> Result<Counts, Fault> {
+        let channel = self.live.open().await?;
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declare = channel.queue_declare(self.queue.clone(), options, FieldTable::default());
+        let found = self.live.call(declare).await?;
+        Ok(Counts { ready: found.message_count(), consumers: found.consumer_count() })
     }
 }
 
@@ -164,7 +207,8 @@ async fn watch_queue(
 pub(super) struct InboundConsumer {
     /// Locked only for as long as a call lasts: it has one owner at a time.
     tap: Arc<tokio::sync::Mutex<Tap>>,
-    /// The tap's own.
+    /// These two are the tap's own.
+    traffic: Arc<Traffic>,
     over: CancellationToken,
     canceled: bool,
     from: Partition,
@@ -177,12 +221,14 @@ impl InboundConsumer {
         from: Partition,
         prefetch: u16,
         graves: Lane,
+        patience: &Patience,
     ) -> Result<Self, BrokerError> {
         let queue = names::in_queue(from.channel, from.index);
-        let tap = Tap::open(live, &queue, prefetch, FieldTable::default()).await?;
-        let over = tap.over.clone();
+        let canary = Some(patience.canary(from));
+        let tap = Tap::open(live, &queue, prefetch, FieldTable::default(), canary).await?;
+        let (traffic, over) = (Arc::clone(&tap.traffic), tap.over.clone());
         let tap = Arc::new(tokio::sync::Mutex::new(tap));
-        Ok(Self { tap, over, canceled: false, from, graves })
+        Ok(Self { tap, traffic, over, canceled: false, from, graves })
     }
 
     fn delivery(&self, raw: Raw) -> Delivery {
@@ -193,6 +239,7 @@ impl InboundConsumer {
             acker: raw.acker,
             from: self.from,
             graves: self.graves.clone(),
+            traffic: Arc::clone(&self.traffic),
             over: self.over.clone(),
             _tap: Arc::clone(&self.tap),
         };
@@ -230,32 +277,37 @@ struct InboundSettle {
     acker: lapin::Acker,
     from: Partition,
     graves: Lane,
+    traffic: Arc<Traffic>,
     over: CancellationToken,
     /// Keeps the channel open until this is dropped.
     _tap: Arc<tokio::sync::Mutex<Tap>>,
 }
 
-/// Only `Ok(true)` means that the broker will be told.
-fn told(outcome: lapin::Result<bool>) -> Result<(), BrokerError> {
-    match outcome {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(BrokerError::Gone),
+impl InboundSettle {
+    /// Only `Ok(true)` means that the broker will be told; of so many.
+    fn told(&self, outcome: lapin::Result<bool>, count: usize) -> Result<(), BrokerError> {
+        if !matches!(outcome, Ok(true)) {
+            return Err(BrokerError::Gone);
+        }
+        self.traffic.settled(count);
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Settle for InboundSettle {
     async fn ack(self: Box<Self>) -> Result<(), BrokerError> {
-        told(self.acker.ack(BasicAckOptions::default()).await)
+        self.told(self.acker.ack(BasicAckOptions::default()).await, 1)
     }
 
     /// One word for all of them: to a quorum queue each is an entry in its log.
-    async fn ack_with(self: Box<Self>, _earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
-        told(self.acker.ack(BasicAckOptions { multiple: true }).await)
+    async fn ack_with(self: Box<Self>, earlier: Vec<Box<dyn Settle>>) -> Result<(), BrokerError> {
+        let acked = self.acker.ack(BasicAckOptions { multiple: true }).await;
+        self.told(acked, 1 + earlier.len())
     }
 
     async fn retry(self: Box<Self>) -> Result<(), BrokerError> {
-        told(self.acker.reject(BasicRejectOptions { requeue: true }).await)
+        self.told(self.acker.reject(BasicRejectOptions { requeue: true }).await, 1)
     }
 
     /// Takes as long as the broker does: whoever gives up here gives back
@@ -277,6 +329,6 @@ impl Settle for InboundSettle {
                 () = sleep(BURY_AGAIN) => {}
             }
         }
-        told(self.acker.ack(BasicAckOptions::default()).await)
+        self.told(self.acker.ack(BasicAckOptions::default()).await, 1)
     }
 }

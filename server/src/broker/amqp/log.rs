@@ -44,7 +44,8 @@ impl StreamReader {
         };
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), offset);
-        let tap = Tap::open(live, &names::out_stream(channel), PREFETCH, arguments).await?;
+        // Without a canary: what a stream holds isn't what waits for a reader.
+        let tap = Tap::open(live, &names::out_stream(channel), PREFETCH, arguments, None).await?;
         Ok(Self { tap, unacked: 0, last: None })
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::canary::Patience;
 use self::connection::{Health, Link, Live, Part, Supervisor, Target};
 use self::consumer::InboundConsumer;
 use self::dead::{Graveyard, Undertaker};
@@ -26,6 +27,7 @@ use super::{
     Partition, TopologyItem,
 };
 
+mod canary;
 mod codec;
 mod connection;
 mod consumer;
@@ -91,6 +93,7 @@ pub struct Amqp {
     inbound: Vec<Lane>,
     logs: Vec<Lane>,
     graves: Lane,
+    patience: Patience,
     transient: Lane,
     graveyard: Graveyard,
     mender: Mender,
@@ -139,6 +142,7 @@ pub async fn connect(config: Config) -> Result<Arc<Amqp>, UrlError> {
         inbound: (0..IN_LANES).map(|_| lane(patience, false)).collect(),
         logs: Channel::ALL.iter().map(|_| lane(patience, true)).collect(),
         graves: lane(patience, false),
+        patience: Patience::default(),
         transient: lane(patience.min(TRANSIENT_PATIENCE), false),
         graveyard: Graveyard::new(Arc::clone(&consume)),
         mender: Mender::start(Arc::clone(&consume), config.topology.clone(), stop.clone()),
@@ -259,7 +263,8 @@ impl Broker for Amqp {
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         let live = self.live().await?;
-        let opened = InboundConsumer::open(live, from, prefetch, self.graves.clone()).await;
+        let graves = self.graves.clone();
+        let opened = InboundConsumer::open(live, from, prefetch, graves, &self.patience).await;
         Ok(Box::new(self.mender.look(opened)?))
     }
 

@@ -54,7 +54,8 @@ async fn subscribe(
         );
         live.call(bind).await?;
     }
-    let mut tap = Tap::on(live, channel, queue.as_str(), PREFETCH, FieldTable::default()).await?;
+    let mut tap =
+        Tap::on(live, channel, queue.as_str(), PREFETCH, FieldTable::default(), None).await?;
     let (sender, receiver) = mpsc::channel(TRANSIENT_MAX);
     tokio::spawn(async move {
         loop {
