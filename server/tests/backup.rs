@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
 use testkit::warren::{Warren, WarrenCommand};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -81,11 +82,23 @@ async fn send(url: String, key: String, accepted: Arc<watch::Sender<Vec<String>>
     }
 }
 
+/// Makes the store so large that copying it takes its time: what is decided
+/// between the two copies is many events.
+async fn fatten(url: &str) {
+    let mut store = sqlx::SqliteConnection::connect(url).await.expect("a store");
+    let fat = "CREATE TABLE fat AS WITH RECURSIVE n(i) AS \
+        (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 32) SELECT randomblob(1048576) FROM n";
+    store.execute(fat).await.expect("written");
+    store.close().await.expect("closed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_made_under_load_has_what_was_accepted_and_is_another_history() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
     let (data, copy) = (path("data"), path("copy"));
+    done(&["key", "list", "--data", &data], "");
+    fatten(&format!("sqlite://{data}/warren.db")).await;
     let original = up(&data).start();
     done(&["user", "add", "ana", "--password-stdin", "--data", &data], "correct horse battery");
     let token = done(&["token", "ana", "--data", &data], "");
@@ -175,9 +188,9 @@ fn what_can_not_be_copied_is_refused_and_left_as_it_is() {
     std::fs::write(path("file"), "").expect("written");
     assert!(refused(&["backup", &path("file"), "--data", &data]).contains("file"));
 
-    std::fs::write(path("damaged"), [7; 8_192]).expect("written");
-    std::fs::rename(path("damaged"), path("data/warren.db")).expect("moved");
-    let said = refused(&["backup", &copy, "--data", &data]);
+    std::fs::create_dir(path("damaged")).expect("a folder");
+    std::fs::write(path("damaged/warren.db"), [7; 8_192]).expect("written");
+    let said = refused(&["backup", &copy, "--data", &path("damaged")]);
     assert!(said.contains("warren.db"), "{said}");
     let left = std::fs::read_dir(&copy).expect("a folder").count();
     assert_eq!(left, 0, "half a copy");

@@ -368,6 +368,7 @@ impl Driver {
                 Output::Answered(id, error) => inputs.push(state::Input::Answered { id, error }),
                 Output::Resent(id) => inputs.push(state::Input::Resent(id)),
                 Output::Forget(id) => self.store.remove(id),
+                Output::Anew => inputs.push(state::Input::Anew),
                 Output::Snapshot(number) => spawn_local(snapshot(
                     self.sender.clone(),
                     number,

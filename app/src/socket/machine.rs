@@ -14,6 +14,7 @@ use protocol::{
 use serde_json::Value;
 
 use super::candidates::{Candidates, Dice};
+use super::cursors::begin_at;
 use super::outbox::{Outbox, Settled};
 
 /// A socket has this long to open and to be welcomed, in milliseconds.
@@ -85,6 +86,8 @@ pub enum Output {
     Resent(CommandId),
     /// A command need not be kept any more.
     Forget(CommandId),
+    /// The journal is another one: what is known is no longer so.
+    Anew,
     /// Read a snapshot, then say [`Input::Snapshotted`] with this number.
     Snapshot(u64),
     /// The server's time.
@@ -380,7 +383,7 @@ impl Machine {
             ServerFrame::Reply { id, error, .. } => self.reply(id, error, now, out),
             ServerFrame::Signal { signal } => out.push(Output::Signal(signal)),
             ServerFrame::Gap { channel, epoch, offset } => {
-                self.cursors.insert(channel, Cursor { epoch, offset });
+                begin_at(&mut self.cursors, channel, Cursor { epoch, offset }, out);
                 self.want_snapshot(out);
             }
             ServerFrame::Peers { urls } => self.candidates.set_peers(urls),
@@ -453,14 +456,14 @@ impl Machine {
         let mut lost = false;
         for (channel, report) in streams {
             let known = self.cursors.get(&channel);
+            let at = Cursor { epoch: report.epoch, offset: report.offset };
             // An offset of another journal says nothing in this one.
-            if report.recovered && known.is_none_or(|known| known.epoch == report.epoch) {
+            if report.recovered && known.is_none_or(|known| known.epoch == at.epoch) {
                 link.replaying += report.replayed;
-                let cursor = Cursor { epoch: report.epoch, offset: report.offset };
-                self.cursors.entry(channel).or_insert(cursor);
+                self.cursors.entry(channel).or_insert(at);
             } else {
                 lost = true;
-                self.cursors.insert(channel, Cursor { epoch: report.epoch, offset: report.offset });
+                begin_at(&mut self.cursors, channel, at, out);
             }
         }
         if lost {

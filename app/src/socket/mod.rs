@@ -1,6 +1,7 @@
 //! The reconnecting client: a pure state machine, and a thin driver for browsers.
 
 mod candidates;
+mod cursors;
 #[cfg(feature = "browser")]
 mod driver;
 pub mod machine;

@@ -24,6 +24,8 @@ pub enum Input {
     /// All that is open, read after continuity was lost: what was open before
     /// and isn't among it has to be looked at.
     Open(Vec<Interaction>),
+    /// What is known is of another journal: a snapshot of this one follows.
+    Anew,
     /// This one is on the screen from here on.
     Show(Option<InteractionId>),
     /// An interaction's snapshot.
@@ -74,6 +76,11 @@ pub fn reduce(desk: &mut Desk, input: Input) -> Vec<Effect> {
                 put_row(desk, row);
             }
             bound_rows(desk);
+        }
+        Input::Anew => {
+            desk.rows.clear();
+            desk.threads.clear();
+            desk.notices.clear();
         }
         Input::Open(rows) => put_open(desk, rows, &mut effects),
         Input::Show(id) => show(desk, id),
@@ -377,6 +384,20 @@ mod tests {
         assert_eq!(reduce(&mut desk, Input::Open(rows)), [Effect::Load(id("b"))]);
         assert_eq!(reduce(&mut desk, Input::Detail(Box::new(detail(1)))), []);
         assert!(desk.threads.is_empty(), "only what is on the screen gets a timeline");
+    }
+
+    #[test]
+    fn what_another_journal_told_does_not_stand_in_the_way_of_this_one() {
+        let mut desk = Desk::default();
+        let _ = reduce(&mut desk, Input::Show(Some(id("a"))));
+        let _ = reduce(&mut desk, Input::Detail(Box::new(detail(3))));
+        let _ = reduce(&mut desk, Input::Anew);
+        let earlier = Input::Detail(Box::new(detail(2)));
+        assert_eq!(reduce(&mut desk, earlier), [], "nothing more to read");
+        assert_eq!(desk.rows[&id("a")].version, 2);
+        assert_eq!(desk.thread(id("a")).expect("open").version, 2);
+        assert_eq!(reduce(&mut desk, event("a", 3, says("another"))), []);
+        assert_eq!(desk.rows[&id("a")].version, 3);
     }
 
     #[test]
