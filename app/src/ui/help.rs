@@ -5,13 +5,14 @@ use leptos::prelude::*;
 use super::wiring::wiring;
 use crate::browser;
 
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     ("j  k", "Next, previous in the list"),
     ("Enter", "Open, or go to the composer"),
     ("r", "Reply"),
     ("n", "Note"),
     ("i", "Assign to me"),
     ("e", "Resolve a ticket, end a chat"),
+    ("c", "Open a ticket"),
     ("/", "Search"),
     ("Ctrl Enter", "Send"),
     ("Shift A", "Accept the top offer"),
@@ -34,7 +35,7 @@ pub(super) fn Help() -> impl IntoView {
         off.set(!on);
     };
     view! {
-        <dialog id="help" class="help" aria-labelledby="help-title">
+        <dialog id="help" class="dialog help" aria-labelledby="help-title">
             <form method="dialog">
                 <h2 id="help-title">"Keys"</h2>
                 <dl>

@@ -25,7 +25,7 @@ pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
         return;
     }
     if key == "?" {
-        browser::toggle_dialog("#help");
+        browser::open_dialog("#help");
         return;
     }
     if browser::load("keys").as_deref() == Some("off") {
@@ -45,6 +45,10 @@ pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
         "n" => write(ui, true),
         "i" => assign_to_me(ui),
         "e" => resolve(ui),
+        "c" => {
+            browser::open_dialog("#new-ticket");
+            true
+        }
         "/" => {
             browser::focus("#search");
             true

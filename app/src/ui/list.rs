@@ -6,7 +6,7 @@ use std::ops::Range;
 use domain::{Channel, Interaction, InteractionId, Stage, TicketStatus};
 use leptos::prelude::*;
 
-use super::icons::ChannelIcon;
+use super::icons::{ChannelIcon, Icon, PLUS};
 use super::wiring::{address, wiring};
 use crate::browser;
 use crate::state::{Filter, ListView, counts, select, title};
@@ -70,6 +70,11 @@ fn ChannelTabs() -> impl IntoView {
         <nav class="channel-tabs" aria-label="Channel">
             {tab(None, "All")} {tab(Some(Channel::Voice), "Calls")}
             {tab(Some(Channel::Chat), "Chats")} {tab(Some(Channel::Tickets), "Tickets")}
+            <button class="icon-button" type="button" title="Open a ticket (c)"
+                data-testid="new-ticket" on:click=|_| browser::open_dialog("#new-ticket")>
+                <Icon d=PLUS/>
+                <span class="hidden">"Open a ticket"</span>
+            </button>
         </nav>
     }
     .into_any()

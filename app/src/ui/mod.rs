@@ -10,13 +10,17 @@ mod context;
 mod controls;
 mod door;
 mod entries;
+mod failures;
 mod help;
 mod icons;
 mod inbox;
 mod keys;
 mod list;
+mod new_ticket;
+mod presence;
 mod shell;
 mod thread;
+mod transfer;
 mod wiring;
 
 use leptos::config::LeptosOptions;
