@@ -107,6 +107,18 @@ mod real {
         }
     }
 
+    /// Focuses a choice and opens it.
+    pub(crate) fn pick(selector: &str) {
+        let Some(element) = find(selector) else { return };
+        let _ = element.focus();
+        // Older browsers have no such function: the focus is enough.
+        if let Ok(open) = js_sys::Reflect::get(&element, &"showPicker".into())
+            && let Some(open) = open.dyn_ref::<js_sys::Function>()
+        {
+            let _ = open.call0(&element);
+        }
+    }
+
     /// Presses the first element that fits.
     pub(crate) fn press(selector: &str) {
         if let Some(element) = find(selector) {
@@ -255,6 +267,8 @@ mod stand_in {
     pub(crate) fn mark_root(_name: &str, _value: &str) {}
 
     pub(crate) fn focus(_selector: &str) {}
+
+    pub(crate) fn pick(_selector: &str) {}
 
     pub(crate) fn press(_selector: &str) {}
 

@@ -14,7 +14,7 @@ use protocol::{AgentView, Principal};
 
 pub use actions::{Action, actions};
 pub use describe::{Tone, Words, describe, duration, title};
-pub use list::{Counts, Filter, ListView, counts, select};
+pub use list::{Counts, Filter, ListView, attention, counts, select};
 pub use outgoing::{Outgoing, Progress, superseded, text_of};
 pub use presence::{TYPING_MS, VIEWING_MS};
 pub use reduce::{Effect, Input, reduce};

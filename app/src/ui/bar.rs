@@ -4,6 +4,7 @@ use leptos::ev::SubmitEvent;
 use leptos::prelude::*;
 use leptos::server_fn::ServerFn;
 
+use super::alerts::AlertsButton;
 use super::icons::{EXIT, Icon, Logo, SEARCH, THEME};
 use super::presence::PresenceSelect;
 use super::wiring::{Wiring, wiring};
@@ -33,6 +34,7 @@ pub(super) fn TopBar() -> impl IntoView {
             <Unkept/>
             <Pill/>
             <PresenceSelect/>
+            <AlertsButton/>
             <button class="icon-button" type="button" title="Light or dark"
                 on:click=|_| toggle_theme()>
                 <Icon d=THEME/>

@@ -246,6 +246,7 @@ fn Row(id: InteractionId) -> impl IntoView {
     let row = ui.row(id);
     let href = move || ui.filter.with(|filter| address(Some(id), filter.view, filter.channel));
     let current = move || (ui.selected.get() == Some(id)).then_some("true");
+    let unread = Memo::new(move |_| ui.unread.with(|unread| unread.contains(&id)));
     let viewers = Memo::new(move |_| {
         ui.desk.with(|desk| {
             desk.viewing
@@ -314,12 +315,15 @@ fn Row(id: InteractionId) -> impl IntoView {
     };
     view! {
         <li>
-            <a class="row" href=href aria-current=current data-testid="row" data-id=id.to_string()
+            <a class="row" class:unread=unread href=href aria-current=current data-testid="row" data-id=id.to_string()
                 data-channel=channel.as_str()>
                 <ChannelIcon channel=channel/>
                 <span class="row-main">
                     <span class="row-line">
                         <span class="row-title">
+                            {move || unread.get().then(|| view! {
+                                <span class="dot" role="img" aria-label="New"></span>
+                            })}
                             {move || row.with(|row| row.as_ref().map(title))}
                         </span>
                         {move || {

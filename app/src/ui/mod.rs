@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the component macro makes its property types public")]
 
 mod admin;
+mod alerts;
 mod audit;
 mod bar;
 mod calls;

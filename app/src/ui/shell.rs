@@ -6,11 +6,11 @@ use std::time::Duration;
 use domain::InteractionId;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use leptos_meta::Title;
 use leptos_router::NavigateOptions;
 use leptos_router::components::{Outlet, Redirect};
 use leptos_router::hooks::{use_location, use_navigate, use_query_map};
 
+use super::alerts::Alerts;
 use super::bar::TopBar;
 use super::calls::{CallBar, Offers};
 use super::failures::Elsewhere;
@@ -88,14 +88,8 @@ fn Broken(error: DeskError) -> impl IntoView {
 fn DeskPage(boot: Boot) -> impl IntoView {
     let ui = wiring();
     live(ui, boot);
-    let title = move || {
-        ui.desk.with(|desk| {
-            let offers = desk.offers(ui.now.get()).len();
-            if offers > 0 { format!("({offers}) Warren") } else { "Warren".to_owned() }
-        })
-    };
     view! {
-        <Title text=title/>
+        <Alerts/>
         <div class="desk" class:has-selection=move || ui.selected.get().is_some()
             class:drawer-open=move || ui.drawer.get()>
             <TopBar/>

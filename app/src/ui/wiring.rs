@@ -1,6 +1,7 @@
 //! What every part of the desk shares: the signals that the socket feeds, and
 //! the way back to it.
 
+use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(super) struct Wiring {
     pub(super) entry: RwSignal<Option<domain::EventId>>,
     /// The call that is to be transferred.
     pub(super) handing: RwSignal<Option<InteractionId>>,
+    /// What waits for me and hasn't been looked at since.
+    pub(super) unread: RwSignal<BTreeSet<InteractionId>>,
+    /// `g` was the last key: the next one names a room.
+    pub(super) going: StoredValue<bool>,
     /// The context panel is open, where it is a drawer.
     pub(super) drawer: RwSignal<bool>,
     #[cfg(feature = "browser")]
@@ -84,6 +89,8 @@ impl Wiring {
             noting: RwSignal::new(false),
             entry: RwSignal::new(None),
             handing: RwSignal::new(None),
+            unread: RwSignal::new(BTreeSet::new()),
+            going: StoredValue::new(false),
             drawer: RwSignal::new(false),
             #[cfg(feature = "browser")]
             handle: StoredValue::new(None),
