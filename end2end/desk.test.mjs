@@ -2,28 +2,13 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { PASSWORD, Warren, hydrated, id, launch, live, open, signIn, snapshot, until } from "./lib.mjs";
+import {
+  PASSWORD, Warren, entries, hydrated, id, launch, live, open, row, rowOf, signIn, snapshot, state, until,
+} from "./lib.mjs";
 
 let browser;
 before(async () => (browser = await launch()));
 after(() => browser.close());
-
-const row = (interaction) => `${id("row")}[data-id="${interaction}"]`;
-const entries = (page, type) => page.locator(`${id("entry")}[data-type="${type}"]`);
-
-/// The row that an event has made; it comes without a reload.
-async function rowOf(page, label) {
-  const found = page.locator(id("row"), { hasText: label }).first();
-  await found.waitFor();
-  return found.getAttribute("data-id");
-}
-
-async function state(page, interaction, wanted) {
-  await until(`${interaction} to be ${wanted}`, async () => {
-    const now = await snapshot(page, interaction);
-    return now.state === wanted;
-  });
-}
 
 async function desk(t, login = "ana", role = "agent") {
   const warren = await Warren.start();

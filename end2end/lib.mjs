@@ -173,3 +173,20 @@ export const live = (page) => page.waitForSelector(`${id("connection-pill")}[dat
 /// An interaction as the server has it, by the page's own session.
 export const snapshot = (page, interaction) =>
   page.evaluate(async (one) => (await fetch(`/api/v1/interactions/${one}`)).json(), interaction);
+
+export const row = (interaction) => `${id("row")}[data-id="${interaction}"]`;
+export const entries = (page, type) => page.locator(`${id("entry")}[data-type="${type}"]`);
+
+/// The row that an event has made; it comes without a reload.
+export async function rowOf(page, label) {
+  const found = page.locator(id("row"), { hasText: label }).first();
+  await found.waitFor();
+  return found.getAttribute("data-id");
+}
+
+export async function state(page, interaction, wanted) {
+  await until(`${interaction} to be ${wanted}`, async () => {
+    const now = await snapshot(page, interaction);
+    return now.state === wanted;
+  });
+}

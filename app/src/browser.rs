@@ -107,6 +107,18 @@ mod real {
         }
     }
 
+    /// Focuses a choice and opens it.
+    pub(crate) fn pick(selector: &str) {
+        let Some(element) = find(selector) else { return };
+        let _ = element.focus();
+        // Older browsers have no such function: the focus is enough.
+        if let Ok(open) = js_sys::Reflect::get(&element, &"showPicker".into())
+            && let Some(open) = open.dyn_ref::<js_sys::Function>()
+        {
+            let _ = open.call0(&element);
+        }
+    }
+
     /// Presses the first element that fits.
     pub(crate) fn press(selector: &str) {
         if let Some(element) = find(selector) {
@@ -114,25 +126,38 @@ mod real {
         }
     }
 
-    /// Opens or closes a dialog.
-    pub(crate) fn toggle_dialog(selector: &str) {
-        let dialog = find(selector).and_then(|it| it.dyn_into::<web_sys::HtmlDialogElement>().ok());
-        if let Some(dialog) = dialog {
-            if dialog.open() {
-                dialog.close();
-            } else {
-                let _ = dialog.show_modal();
-            }
+    fn dialog(selector: &str) -> Option<web_sys::HtmlDialogElement> {
+        find(selector)?.dyn_into().ok()
+    }
+
+    /// Opens a dialog.
+    pub(crate) fn open_dialog(selector: &str) {
+        if let Some(dialog) = dialog(selector).filter(|dialog| !dialog.open()) {
+            let _ = dialog.show_modal();
+        }
+    }
+
+    /// Closes a dialog. True if it was open.
+    pub(crate) fn close_dialog(selector: &str) -> bool {
+        let open = dialog(selector).filter(web_sys::HtmlDialogElement::open);
+        open.inspect(web_sys::HtmlDialogElement::close).is_some()
+    }
+
+    /// Empties the fields of a form.
+    pub(crate) fn reset_form(selector: &str) {
+        if let Some(form) =
+            find(selector).and_then(|it| it.dyn_into::<web_sys::HtmlFormElement>().ok())
+        {
+            form.reset();
         }
     }
 
     /// True if keys go into a field, or a dialog is open.
     pub(crate) fn is_typing() -> bool {
-        let Some(active) = document().and_then(|document| document.active_element()) else {
-            return false;
-        };
-        matches!(active.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT")
-            || active.closest("dialog[open]").ok().flatten().is_some()
+        let Some(document) = document() else { return false };
+        let active = document.active_element().map(|active| active.tag_name());
+        matches!(active.as_deref(), Some("INPUT" | "TEXTAREA" | "SELECT"))
+            || document.query_selector("dialog[open]").ok().flatten().is_some()
     }
 
     /// How far an element is scrolled, and how far it is from its end.
@@ -243,9 +268,17 @@ mod stand_in {
 
     pub(crate) fn focus(_selector: &str) {}
 
+    pub(crate) fn pick(_selector: &str) {}
+
     pub(crate) fn press(_selector: &str) {}
 
-    pub(crate) fn toggle_dialog(_selector: &str) {}
+    pub(crate) fn open_dialog(_selector: &str) {}
+
+    pub(crate) fn close_dialog(_selector: &str) -> bool {
+        false
+    }
+
+    pub(crate) fn reset_form(_selector: &str) {}
 
     pub(crate) fn is_typing() -> bool {
         false

@@ -131,3 +131,75 @@ macro_rules! forms {
 }
 
 forms!(CreateFirstAdmin, SignIn, SignOut);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use domain::{Channel, Timestamp};
+    use leptos::server_fn::{Decodes, Encodes};
+    use protocol::{Cursor, InteractionList, Me, Principal};
+
+    use super::Plain;
+    use crate::api::{Boot, Door};
+    use crate::desk::DeskError;
+
+    fn comes_back<T>(value: &T)
+    where
+        T: domain::FromJson + serde::Serialize + PartialEq + Debug,
+    {
+        let sent = <Plain as Encodes<T>>::encode(value).expect("json");
+        let read = <Plain as Decodes<T>>::decode(sent).expect("what was sent");
+        assert_eq!(&read, value);
+    }
+
+    /// What they carry is held against serde in protocol/tests/browser.rs.
+    #[test]
+    fn what_pages_and_server_functions_pass_comes_back_the_same() {
+        for error in [
+            DeskError::SignedOut,
+            DeskError::Forbidden,
+            DeskError::Invalid("\"no\"".into()),
+            DeskError::Unavailable,
+        ] {
+            // One that isn't among these doesn't compile.
+            match &error {
+                DeskError::SignedOut
+                | DeskError::Forbidden
+                | DeskError::Invalid(_)
+                | DeskError::Unavailable => comes_back(&error),
+            }
+            comes_back(&Err::<(), _>(error));
+        }
+        comes_back(&Ok::<_, DeskError>(()));
+        for (needs_first_admin, signed_in) in [(true, false), (false, true)] {
+            comes_back(&Door { needs_first_admin, signed_in });
+        }
+        let list = |epoch: &str| InteractionList {
+            interactions: Vec::new(),
+            next_cursor: None,
+            streams: BTreeMap::from([(Channel::Chat, Cursor { epoch: epoch.into(), offset: 7 })]),
+        };
+        let me = Me {
+            principal: Principal {
+                id: uuid::Uuid::nil(),
+                login: "ana".parse().expect("a login"),
+                name: "Ana".into(),
+                role: domain::Role::Agent,
+            },
+            aggregators: vec!["ws://127.0.0.1:4001/ws/all".into()],
+        };
+        for closed in [None, Some(list("closed"))] {
+            comes_back(&Ok::<_, DeskError>(Some(Boot {
+                me: me.clone(),
+                agents: Vec::new(),
+                open: list("open"),
+                closed,
+                detail: None,
+                now: Timestamp::from_millis(7),
+            })));
+        }
+        comes_back(&Ok::<Option<Boot>, DeskError>(None));
+    }
+}

@@ -6,6 +6,8 @@
 #![recursion_limit = "256"]
 
 #[cfg(any(feature = "ssr", feature = "browser"))]
+mod alarm;
+#[cfg(any(feature = "ssr", feature = "browser"))]
 pub mod api;
 #[cfg(any(feature = "ssr", feature = "browser"))]
 mod browser;

@@ -1,6 +1,6 @@
 //! Reads values from parsed JSON. The browser decodes with this instead of with
-//! serde's visitors, which are many times as much code for it to load; a test
-//! over the examples of docs/PROTOCOL.md holds the two to the same answers.
+//! serde's visitors, which are many times as much code for it to load;
+//! protocol/tests/browser.rs holds the two to the same answers.
 
 use std::collections::BTreeMap;
 

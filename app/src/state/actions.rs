@@ -76,7 +76,9 @@ pub fn actions(row: &Interaction, me: &Login, role: Role) -> Vec<Action> {
                 ChatState::Closed => can.push(Reopen),
                 _ => {}
             }
-            if may_assign && matches!(state, ChatState::Queued | ChatState::Active) {
+            if may_assign
+                && matches!(state, ChatState::Queued | ChatState::Active | ChatState::OnHold)
+            {
                 can.push(Assign);
             }
         }

@@ -1,8 +1,9 @@
 //! Which interactions a list shows, and in which order.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use domain::{Channel, Interaction, Login};
+use domain::{Channel, Interaction, InteractionId, Login};
 use protocol::View;
 
 use super::Desk;
@@ -121,6 +122,18 @@ pub fn select<'a>(desk: &'a Desk, filter: &Filter) -> Vec<&'a Interaction> {
     rows
 }
 
+/// What waits for an answer of mine, each at the version that it waits at.
+#[must_use]
+pub fn attention(desk: &Desk) -> BTreeMap<InteractionId, u64> {
+    let Some(me) = desk.login() else { return BTreeMap::new() };
+    desk.rows
+        .values()
+        .filter(|row| row.assignee.as_ref() == Some(me) && !row.stage.is_over())
+        .filter(|row| row.waiting_since.is_some())
+        .map(|row| (row.id, row.version))
+        .collect()
+}
+
 fn has(row: &Interaction, words: &[String]) -> bool {
     let contact = row.contact.as_ref();
     let mut text = String::new();
@@ -144,7 +157,7 @@ fn has(row: &Interaction, words: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use domain::{Contact, Event, EventId, InteractionId, Kind, Recorded, Timestamp};
+    use domain::{Contact, Event, EventId, Kind, Recorded, Role, Timestamp};
     use uuid::Uuid;
 
     use super::super::{Input, reduce};
@@ -188,6 +201,30 @@ mod tests {
         let shown: Vec<_> =
             select(&desk, &Filter::default()).into_iter().map(|row| row.id).collect();
         assert_eq!(shown, [newer, older], "last changed first");
+    }
+
+    #[test]
+    fn what_waits_for_me_calls_and_what_i_answered_does_not() {
+        let mut desk = Desk::default();
+        let _ = reduce(
+            &mut desk,
+            Input::Me(protocol::Principal {
+                id: Uuid::nil(),
+                login: "ana".parse().expect("a login"),
+                name: "Ana".into(),
+                role: Role::Agent,
+            }),
+        );
+        let mine = ticket(&mut desk, "7", 1);
+        let _ = ticket(&mut desk, "8", 2);
+        assert!(attention(&desk).is_empty(), "nobody's");
+        for row in desk.rows.values_mut() {
+            let me = if row.id == mine { "ana" } else { "ben" };
+            row.assignee = me.parse().ok();
+        }
+        assert_eq!(attention(&desk), BTreeMap::from([(mine, 1)]));
+        desk.rows.get_mut(&mine).expect("there").waiting_since = None;
+        assert!(attention(&desk).is_empty(), "their turn");
     }
 
     #[test]

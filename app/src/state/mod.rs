@@ -7,14 +7,14 @@ mod outgoing;
 mod presence;
 mod reduce;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domain::{EventId, Interaction, InteractionId, Login, Recorded, Role, Timestamp};
 use protocol::{AgentView, Principal};
 
 pub use actions::{Action, actions};
 pub use describe::{Tone, Words, describe, duration, title};
-pub use list::{Counts, Filter, ListView, counts, select};
+pub use list::{Counts, Filter, ListView, attention, counts, select};
 pub use outgoing::{Outgoing, Progress, superseded, text_of};
 pub use presence::{TYPING_MS, VIEWING_MS};
 pub use reduce::{Effect, Input, reduce};
@@ -108,10 +108,20 @@ impl Desk {
     /// An agent's name, else the login.
     #[must_use]
     pub fn name_of(&self, login: &Login) -> String {
-        self.agents
-            .iter()
-            .find(|agent| &agent.login == login)
-            .map_or_else(|| login.to_string(), |agent| agent.name.clone())
+        self.agent(login).map_or_else(|| login.to_string(), |agent| agent.name.clone())
+    }
+
+    /// The queues that are heard of, by name.
+    #[must_use]
+    pub fn queues(&self) -> Vec<String> {
+        let names: BTreeSet<_> = self.rows.values().filter_map(|row| row.queue.as_ref()).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// An agent, as colleagues see one.
+    #[must_use]
+    pub fn agent(&self, login: &Login) -> Option<&AgentView> {
+        self.agents.iter().find(|agent| &agent.login == login)
     }
 
     /// What is offered to me, the most urgent first.

@@ -27,14 +27,7 @@ pub(super) fn DeadLettersPage() -> impl IntoView {
         Suspend::new(async move {
             match first.await {
                 Ok(list) => view! { <Letters first=list/> }.into_any(),
-                Err(DeskError::SignedOut) => view! { <Redirect path="/sign-in"/> }.into_any(),
-                Err(DeskError::Forbidden) => {
-                    view! { <p class="form-error" role="alert">"Only an admin sees this page."</p> }
-                        .into_any()
-                }
-                Err(error) => {
-                    view! { <p class="form-error" role="alert">{error.to_string()}</p> }.into_any()
-                }
+                Err(error) => refused(&error),
             }
         })
     };
@@ -54,6 +47,22 @@ pub(super) fn DeadLettersPage() -> impl IntoView {
         </main>
     }
     .into_any()
+}
+
+/// In the place of a page that the server doesn't give.
+pub(super) fn refused(error: &DeskError) -> AnyView {
+    let words = match error {
+        DeskError::SignedOut => return view! { <Redirect path="/sign-in"/> }.into_any(),
+        DeskError::Forbidden => "Only an admin sees this page.".to_owned(),
+        error => error.to_string(),
+    };
+    view! { <p class="form-error" role="alert">{words}</p> }.into_any()
+}
+
+/// To the second, UTC: the same for every reader, and in the log.
+pub(super) fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{} UTC", text.get(..19).unwrap_or(&text).replace('T', " "))
 }
 
 /// From one page of the room to another.
@@ -316,13 +325,4 @@ fn reason_words(reason: &str) -> String {
 
 fn kind_words(kind: &str, channel: Channel) -> String {
     if kind.is_empty() { format!("something for {channel}") } else { kind.to_owned() }
-}
-
-/// To the second, UTC: the same for every reader, and in the log.
-fn moment(at: Timestamp) -> String {
-    let text = at.to_string();
-    match (text.get(..10), text.get(11..19)) {
-        (Some(day), Some(time)) => format!("{day} {time} UTC"),
-        _ => text,
-    }
 }

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use domain::{Channel, Timestamp};
+use domain::Channel;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use leptos_meta::Title;
-use leptos_router::components::Redirect;
 use protocol::{Alert, AuditMember, AuditView, Difference, Hop, HopReport};
 
-use super::admin::AdminTabs;
+use super::admin::{AdminTabs, moment, refused};
 use crate::api;
 use crate::codec::with_page;
-use crate::desk::DeskError;
 
 /// How often it is read again.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -25,14 +23,7 @@ pub(super) fn AuditPage() -> impl IntoView {
         Suspend::new(async move {
             match first.await {
                 Ok(audit) => view! { <Account first=audit/> }.into_any(),
-                Err(DeskError::SignedOut) => view! { <Redirect path="/sign-in"/> }.into_any(),
-                Err(error) => {
-                    let words = match error {
-                        DeskError::Forbidden => "Only an admin sees this page.".to_owned(),
-                        error => error.to_string(),
-                    };
-                    view! { <p class="form-error" role="alert">{words}</p> }.into_any()
-                }
+                Err(error) => refused(&error),
             }
         })
     };
@@ -198,9 +189,4 @@ fn alert_row(alert: &Alert) -> AnyView {
         </li>
     }
     .into_any()
-}
-
-fn moment(at: Timestamp) -> String {
-    let text = at.to_string();
-    format!("{} UTC", text.get(..19).unwrap_or(&text).replace('T', " "))
 }

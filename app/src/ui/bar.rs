@@ -1,12 +1,12 @@
 //! The top bar: who I am, what I look for, and how the connection stands.
 
-use domain::{AgentCommand, Presence};
 use leptos::ev::SubmitEvent;
 use leptos::prelude::*;
 use leptos::server_fn::ServerFn;
 
-use super::controls::Choice;
+use super::alerts::AlertsButton;
 use super::icons::{EXIT, Icon, Logo, SEARCH, THEME};
+use super::presence::PresenceSelect;
 use super::wiring::{Wiring, wiring};
 use crate::api::SignOut;
 use crate::browser;
@@ -34,6 +34,7 @@ pub(super) fn TopBar() -> impl IntoView {
             <Unkept/>
             <Pill/>
             <PresenceSelect/>
+            <AlertsButton/>
             <button class="icon-button" type="button" title="Light or dark"
                 on:click=|_| toggle_theme()>
                 <Icon d=THEME/>
@@ -136,57 +137,6 @@ fn Pill() -> impl IntoView {
             <span class="dot"></span>
             {move || pill(ui.status.get()).1}
         </span>
-    }
-    .into_any()
-}
-
-fn presence_label(presence: Presence) -> &'static str {
-    match presence {
-        Presence::Available => "Available",
-        Presence::Busy => "Busy",
-        Presence::Away => "Away",
-        Presence::WrapUp => "Wrap-up",
-        Presence::Offline => "Offline",
-    }
-}
-
-#[component]
-fn PresenceSelect() -> impl IntoView {
-    let ui = wiring();
-    let mine = Memo::new(move |_| {
-        ui.desk.with(|desk| {
-            let me = desk.login()?;
-            desk.agents
-                .iter()
-                .find(|agent| &agent.login == me)
-                .map(|agent| (agent.presence, agent.since, agent.name.clone()))
-        })
-    });
-    let current = Signal::derive(move || {
-        mine.get().map_or(Presence::Offline, |(presence, ..)| presence).as_str().to_owned()
-    });
-    let changed = move |event: leptos::ev::Event| {
-        if let Ok(presence) = event_target_value(&event).parse() {
-            ui.give(AgentCommand::SetPresence { presence, reason: None });
-        }
-    };
-    view! {
-        <label class="presence" data-presence=move || current.get()>
-            <span class="dot"></span>
-            <span class="presence-name">{move || mine.get().map(|(.., name)| name)}</span>
-            <select data-testid="presence" aria-label="Presence" on:change=changed>
-                {Presence::ALL
-                    .iter()
-                    .map(|presence| {
-                        view! {
-                            <Choice value=presence.as_str() label=presence_label(*presence).to_owned()
-                                current=current/>
-                        }
-                    })
-                    .collect_view()}
-            </select>
-            <span class="presence-since">{move || mine.get().map(|(_, since, _)| ui.ago(since))}</span>
-        </label>
     }
     .into_any()
 }

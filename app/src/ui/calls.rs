@@ -5,8 +5,9 @@ use leptos::prelude::*;
 
 use super::controls::{ActionButton, simple};
 use super::icons::ChannelIcon;
+use super::transfer::TransferButton;
 use super::wiring::{address, wiring};
-use crate::state::{actions, title};
+use crate::state::{Action, actions, title};
 
 /// My calls, on every route.
 #[component]
@@ -56,15 +57,19 @@ fn Call(id: InteractionId) -> impl IntoView {
                 ui.desk.with_untracked(|desk| desk.login().cloned().map(|me| (me, desk.role())))?;
             let buttons = actions(row, &me, role)
                 .into_iter()
-                .filter_map(|action| simple(action, id, &me))
-                .map(|(label, testid, weight, command)| {
+                .filter_map(|action| {
+                    if action == Action::Transfer {
+                        let button = view! { <TransferButton id testid="call-transfer"/> };
+                        return Some(button.into_any());
+                    }
+                    let (label, testid, weight, command) = simple(action, id, &me)?;
                     // The thread has these hooks already.
                     let testid = match testid {
                         "action-hold" => "call-hold",
                         "action-resume" => "call-resume",
                         _ => "call-end",
                     };
-                    view! { <ActionButton label testid weight command/> }
+                    Some(view! { <ActionButton label testid weight command/> }.into_any())
                 })
                 .collect_view();
             Some(buttons)

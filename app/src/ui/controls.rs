@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use domain::{AgentCommand, Interaction, InteractionId, Login, Priority, TicketStatus};
 use leptos::prelude::*;
+use protocol::AgentView;
 
+use super::transfer::TransferButton;
 use super::wiring::wiring;
-use crate::state::{Action, Progress, actions};
+use crate::state::{Action, actions};
 
 /// One option of a select that shows what is, not what was wished for.
 #[component]
@@ -27,7 +29,7 @@ pub(super) fn Choice(
 }
 
 /// Reads the choice and puts the select back to what is until the server says so.
-fn chosen(event: &leptos::ev::Event, current: &str) -> String {
+pub(super) fn chosen(event: &leptos::ev::Event, current: &str) -> String {
     let value = event_target_value(event);
     let select: leptos::web_sys::HtmlSelectElement = event_target(event);
     select.set_value(current);
@@ -96,17 +98,6 @@ pub(super) fn simple(
     })
 }
 
-/// True while a command of this type waits for its answer.
-fn is_pending(id: InteractionId, kind: std::mem::Discriminant<AgentCommand>) -> bool {
-    wiring().desk.with(|desk| {
-        desk.outgoing.iter().any(|one| {
-            one.progress == Progress::Pending
-                && one.command.interaction_id() == Some(id)
-                && std::mem::discriminant(&one.command) == kind
-        })
-    })
-}
-
 #[component]
 pub(super) fn ActionButton(
     label: &'static str,
@@ -117,7 +108,7 @@ pub(super) fn ActionButton(
     let ui = wiring();
     let kind = std::mem::discriminant(&command);
     let id = command.interaction_id();
-    let busy = Memo::new(move |_| id.is_some_and(|id| is_pending(id, kind)));
+    let busy = Memo::new(move |_| ui.is_pending(id, kind));
     view! {
         <button class=format!("button {weight}") type="button" data-testid=testid
             aria-busy=move || busy.get().to_string() disabled=move || busy.get()
@@ -156,12 +147,8 @@ fn choice(action: Action, id: InteractionId, current: Memo<Option<Interaction>>)
     match action {
         Action::Status => view! { <StatusSelect id current/> }.into_any(),
         Action::Priority => view! { <PrioritySelect id current/> }.into_any(),
-        Action::Assign => {
-            view! { <AgentSelect id current label="Assign" transfer=false/> }.into_any()
-        }
-        Action::Transfer => {
-            view! { <AgentSelect id current label="Transfer" transfer=true/> }.into_any()
-        }
+        Action::Assign => view! { <AssigneeSelect id current/> }.into_any(),
+        Action::Transfer => view! { <TransferButton id testid="action-transfer"/> }.into_any(),
         Action::Snooze => view! { <SnoozeSelect id/> }.into_any(),
         _ => ().into_any(),
     }
@@ -230,51 +217,29 @@ fn PrioritySelect(id: InteractionId, current: Memo<Option<Interaction>>) -> impl
     .into_any()
 }
 
+/// To an agent, or back to everybody.
 #[component]
-fn AgentSelect(
-    id: InteractionId,
-    current: Memo<Option<Interaction>>,
-    label: &'static str,
-    /// A call goes by transfer, everything else by assignment.
-    transfer: bool,
-) -> impl IntoView {
+fn AssigneeSelect(id: InteractionId, current: Memo<Option<Interaction>>) -> impl IntoView {
     let ui = wiring();
     let now = Signal::derive(move || {
-        if transfer {
-            return String::new();
-        }
         let assignee = current.with(|row| row.as_ref().and_then(|row| row.assignee.clone()));
         assignee.map(|login| login.to_string()).unwrap_or_default()
     });
     let changed = move |event: leptos::ev::Event| {
         let agent: Option<Login> = chosen(&event, &now.get_untracked()).parse().ok();
-        match (transfer, agent) {
-            (true, Some(agent)) => ui.give(AgentCommand::TransferCall {
-                interaction_id: id,
-                queue: None,
-                agent: Some(agent),
-            }),
-            (true, None) => {}
-            (false, agent) => ui.give(AgentCommand::Assign { interaction_id: id, agent }),
-        }
+        ui.give(AgentCommand::Assign { interaction_id: id, agent });
     };
     let agents = Memo::new(move |_| {
         ui.desk.with(|desk| {
-            let me = desk.login();
-            desk.agents
-                .iter()
-                .filter(|agent| !transfer || Some(&agent.login) != me)
-                .map(|agent| (agent.login.to_string(), agent.name.clone()))
-                .collect::<Vec<_>>()
+            let named = |agent: &AgentView| (agent.login.to_string(), agent.name.clone());
+            desk.agents.iter().map(named).collect::<Vec<_>>()
         })
     });
-    let testid = if transfer { "action-transfer" } else { "action-assign" };
     view! {
         <label class="choice">
-            <span>{label}</span>
-            <select data-testid=testid on:change=changed>
-                <Choice value="" label=if transfer { "to\u{2026}" } else { "nobody" }.to_owned()
-                    current=now/>
+            <span>"Assign"</span>
+            <select data-testid="action-assign" on:change=changed>
+                <Choice value="" label="nobody".to_owned() current=now/>
                 {move || {
                     agents
                         .get()

@@ -3,7 +3,7 @@
 use domain::{AgentCommand, CommandId, InteractionId, Recorded};
 use leptos::prelude::*;
 
-use super::thread::reason;
+use super::failures::reason;
 use super::wiring::{Tell, wiring};
 use crate::browser;
 use crate::state::{Outgoing, Progress, Tone, describe, text_of, title};

@@ -5,17 +5,26 @@ use leptos::prelude::*;
 use super::wiring::wiring;
 use crate::browser;
 
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 20] = [
     ("j  k", "Next, previous in the list"),
     ("Enter", "Open, or go to the composer"),
     ("r", "Reply"),
     ("n", "Note"),
-    ("i", "Assign to me"),
-    ("e", "Resolve a ticket, end a chat"),
-    ("/", "Search"),
     ("Ctrl Enter", "Send"),
+    ("i", "Assign to me"),
+    ("a", "Assign, or transfer a call"),
+    ("e", "Resolve a ticket, end a chat"),
+    ("Shift E", "The same, and on to the next"),
+    ("s", "Snooze"),
+    ("p", "Priority"),
+    ("t", "Tag"),
+    ("c", "Open a ticket"),
     ("Shift A", "Accept the top offer"),
     ("Shift R", "Reject the top offer"),
+    ("Shift H", "Hold the call, or take it off hold"),
+    ("/", "Search"),
+    ("g i", "Inbox"),
+    ("g a", "Administration"),
     ("?", "This list"),
 ];
 
@@ -34,7 +43,7 @@ pub(super) fn Help() -> impl IntoView {
         off.set(!on);
     };
     view! {
-        <dialog id="help" class="help" aria-labelledby="help-title">
+        <dialog id="help" class="dialog help" aria-labelledby="help-title">
             <form method="dialog">
                 <h2 id="help-title">"Keys"</h2>
                 <dl>

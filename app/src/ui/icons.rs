@@ -29,6 +29,10 @@ pub(super) const INFO: &str = "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 11v5M12 8
 pub(super) const HELP: &str = "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM9.5 9.5a2.5 2.5 0 1 1 3.5 2.3c-.7.3-1 .8-1 1.7M12 16.5h.01";
 pub(super) const THEME: &str = "M12 3a9 9 0 1 0 0 18V3z";
 pub(super) const ADMIN: &str = "M12 3l8 3v6c0 5-3.5 8-8 9-4.5-1-8-4-8-9V6l8-3zM9 12l2 2 4-4";
+pub(super) const BELL: &str = "M6 9a6 6 0 0 1 12 0c0 6 2 7 2 8H4c0-1 2-2 2-8zM10 20a2 2 0 0 0 4 0";
+pub(super) const BELL_OFF: &str =
+    "M6 9a6 6 0 0 1 12 0c0 6 2 7 2 8H4c0-1 2-2 2-8zM10 20a2 2 0 0 0 4 0M3 3l18 18";
+pub(super) const PLUS: &str = "M12 5v14M5 12h14";
 pub(super) const EXIT: &str = "M14 4h5v16h-5M10 8l-4 4 4 4M6 12h9";
 
 #[component]

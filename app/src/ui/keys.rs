@@ -25,13 +25,27 @@ pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
         return;
     }
     if key == "?" {
-        browser::toggle_dialog("#help");
+        browser::open_dialog("#help");
         return;
     }
     if browser::load("keys").as_deref() == Some("off") {
         return;
     }
+    if ui.going.get_value() {
+        ui.going.set_value(false);
+        press(match key.as_str() {
+            "i" => "[data-testid=room-inbox]",
+            "a" => "[data-testid=admin]",
+            _ => return,
+        });
+        event.prevent_default();
+        return;
+    }
     let done = match key.as_str() {
+        "g" => {
+            ui.going.set_value(true);
+            true
+        }
         "j" => go(ui, to, 1),
         "k" => go(ui, to, -1),
         "Enter"
@@ -45,6 +59,16 @@ pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
         "n" => write(ui, true),
         "i" => assign_to_me(ui),
         "e" => resolve(ui),
+        "E" => resolve(ui) && go(ui, to, 1),
+        "a" => pick("[data-testid=action-assign]") && press("[data-testid=action-transfer]"),
+        "s" => pick("[data-testid=action-snooze]"),
+        "p" => pick("[data-testid=action-priority]"),
+        "t" => tag(ui),
+        "H" => press("[data-testid=call-hold], [data-testid=call-resume]"),
+        "c" => {
+            browser::open_dialog("#new-ticket");
+            true
+        }
         "/" => {
             browser::focus("#search");
             true
@@ -60,6 +84,18 @@ pub(super) fn pressed(ui: Wiring, to: &dyn Fn(&str), event: &KeyboardEvent) {
 
 fn press(selector: &str) -> bool {
     browser::press(selector);
+    true
+}
+
+fn pick(selector: &str) -> bool {
+    browser::pick(selector);
+    true
+}
+
+/// Where the details are a drawer, it opens first.
+fn tag(ui: Wiring) -> bool {
+    ui.drawer.set(true);
+    request_animation_frame(|| browser::focus("[data-testid=tag-input]"));
     true
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use domain::{Channel, Interaction, InteractionId, Stage, TicketStatus};
 use leptos::prelude::*;
 
-use super::icons::ChannelIcon;
+use super::icons::{ChannelIcon, Icon, PLUS};
 use super::wiring::{address, wiring};
 use crate::browser;
 use crate::state::{Filter, ListView, counts, select, title};
@@ -70,6 +70,11 @@ fn ChannelTabs() -> impl IntoView {
         <nav class="channel-tabs" aria-label="Channel">
             {tab(None, "All")} {tab(Some(Channel::Voice), "Calls")}
             {tab(Some(Channel::Chat), "Chats")} {tab(Some(Channel::Tickets), "Tickets")}
+            <button class="icon-button" type="button" title="Open a ticket (c)"
+                data-testid="new-ticket" on:click=|_| browser::open_dialog("#new-ticket")>
+                <Icon d=PLUS/>
+                <span class="hidden">"Open a ticket"</span>
+            </button>
         </nav>
     }
     .into_any()
@@ -241,6 +246,7 @@ fn Row(id: InteractionId) -> impl IntoView {
     let row = ui.row(id);
     let href = move || ui.filter.with(|filter| address(Some(id), filter.view, filter.channel));
     let current = move || (ui.selected.get() == Some(id)).then_some("true");
+    let unread = Memo::new(move |_| ui.unread.with(|unread| unread.contains(&id)));
     let viewers = Memo::new(move |_| {
         ui.desk.with(|desk| {
             desk.viewing
@@ -309,12 +315,15 @@ fn Row(id: InteractionId) -> impl IntoView {
     };
     view! {
         <li>
-            <a class="row" href=href aria-current=current data-testid="row" data-id=id.to_string()
+            <a class="row" class:unread=unread href=href aria-current=current data-testid="row" data-id=id.to_string()
                 data-channel=channel.as_str()>
                 <ChannelIcon channel=channel/>
                 <span class="row-main">
                     <span class="row-line">
                         <span class="row-title">
+                            {move || unread.get().then(|| view! {
+                                <span class="dot" role="img" aria-label="New"></span>
+                            })}
                             {move || row.with(|row| row.as_ref().map(title))}
                         </span>
                         {move || {

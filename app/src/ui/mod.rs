@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the component macro makes its property types public")]
 
 mod admin;
+mod alerts;
 mod audit;
 mod bar;
 mod calls;
@@ -10,13 +11,17 @@ mod context;
 mod controls;
 mod door;
 mod entries;
+mod failures;
 mod help;
 mod icons;
 mod inbox;
 mod keys;
 mod list;
+mod new_ticket;
+mod presence;
 mod shell;
 mod thread;
+mod transfer;
 mod wiring;
 
 use leptos::config::LeptosOptions;

@@ -6,22 +6,26 @@ use std::time::Duration;
 use domain::InteractionId;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use leptos_meta::Title;
 use leptos_router::NavigateOptions;
 use leptos_router::components::{Outlet, Redirect};
 use leptos_router::hooks::{use_location, use_navigate, use_query_map};
 
+use super::alerts::Alerts;
 use super::bar::TopBar;
 use super::calls::{CallBar, Offers};
+use super::failures::Elsewhere;
 use super::help::Help;
 use super::icons::{ADMIN, HELP, INBOX, Icon};
 use super::keys;
+use super::new_ticket::NewTicket;
+use super::presence::AwayDialog;
+use super::transfer::TransferDialog;
 use super::wiring::{Tell, Wiring, wiring};
 use crate::api::{self, Boot};
 use crate::browser;
 use crate::codec::with_page;
 use crate::desk::{DeskError, ListRequest};
-use crate::state::{Filter, ListView};
+use crate::state::{Desk, Filter, ListView};
 
 /// Around every room of who is signed in.
 #[component]
@@ -84,22 +88,21 @@ fn Broken(error: DeskError) -> impl IntoView {
 fn DeskPage(boot: Boot) -> impl IntoView {
     let ui = wiring();
     live(ui, boot);
-    let title = move || {
-        ui.desk.with(|desk| {
-            let offers = desk.offers(ui.now.get()).len();
-            if offers > 0 { format!("({offers}) Warren") } else { "Warren".to_owned() }
-        })
-    };
     view! {
-        <Title text=title/>
+        <Alerts/>
         <div class="desk" class:has-selection=move || ui.selected.get().is_some()
             class:drawer-open=move || ui.drawer.get()>
             <TopBar/>
             <CallBar/>
+            <Elsewhere/>
             <Rail/>
             <Outlet/>
             <Offers/>
             <Help/>
+            <NewTicket/>
+            <TransferDialog/>
+            <AwayDialog/>
+            <Queues/>
         </div>
     }
     .into_any()
@@ -166,6 +169,21 @@ fn document_visibility(changed: impl Fn() + 'static) -> WindowListenerHandle {
     window_event_listener_untyped("visibilitychange", move |_| changed())
 }
 
+/// The queues that are known, for fields that name one.
+#[component]
+fn Queues() -> impl IntoView {
+    let ui = wiring();
+    let queues = Memo::new(move |_| ui.desk.with(Desk::queues));
+    view! {
+        <datalist id="queues">
+            <For each=move || queues.get() key=Clone::clone let:queue>
+                <option value=queue></option>
+            </For>
+        </datalist>
+    }
+    .into_any()
+}
+
 /// The rooms. More of them get a place here.
 #[component]
 fn Rail() -> impl IntoView {
@@ -191,7 +209,7 @@ fn Rail() -> impl IntoView {
                 })
             }}
             <button class="rail-help" type="button" title="Keys (?)"
-                on:click=|_| browser::toggle_dialog("#help")>
+                on:click=|_| browser::open_dialog("#help")>
                 <Icon d=HELP/>
                 <span>"Keys"</span>
             </button>

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use domain::{AgentCommand, InteractionId};
+use domain::InteractionId;
 use leptos::prelude::*;
-use protocol::{ReplyError, Signal as WireSignal};
+use protocol::Signal as WireSignal;
 
 use super::composer::Composer;
 use super::controls::Controls;
 use super::entries::Timeline;
+use super::failures::Failures;
 use super::icons::{BACK, ChannelIcon, INFO, Icon};
 use super::list::chip;
-use super::wiring::{Tell, address, wiring};
+use super::wiring::{address, wiring};
 use crate::socket::Status;
-use crate::state::{Progress, text_of, title};
+use crate::state::title;
 
 #[component]
 pub(super) fn ThreadPane() -> impl IntoView {
@@ -191,81 +192,4 @@ fn Typing(id: InteractionId) -> impl IntoView {
         </p>
     }
     .into_any()
-}
-
-/// A refusal in plain words.
-pub(super) fn reason(error: &ReplyError) -> String {
-    match error.code.as_str() {
-        "conflict" => format!("It has moved on: {}.", error.message),
-        "forbidden" => format!("Not allowed: {}.", error.message),
-        "not_found" => "It is gone, or no longer yours to see.".to_owned(),
-        "deadline_exceeded" => "It was too late to do this.".to_owned(),
-        "no_answer" => "No answer came in time. It may or may not have been done.".to_owned(),
-        "unavailable" | "busy" => format!("Not done yet: {}.", error.message),
-        _ => format!("Not done: {}.", error.message),
-    }
-}
-
-/// What was asked for, as a person says it.
-fn wish(command: &AgentCommand) -> &'static str {
-    match command {
-        AgentCommand::Take { .. } => "Take",
-        AgentCommand::AcceptOffer { .. } => "Accept",
-        AgentCommand::RejectOffer { .. } => "Decline",
-        AgentCommand::AnswerCall { .. } => "Answer",
-        AgentCommand::HoldCall { .. } => "Hold",
-        AgentCommand::ResumeCall { .. } => "Resume",
-        AgentCommand::TransferCall { .. } => "Transfer",
-        AgentCommand::EndCall { .. } => "End call",
-        AgentCommand::EndChat { .. } => "End chat",
-        AgentCommand::SetStatus { .. } => "Set status",
-        AgentCommand::SetPriority { .. } => "Set priority",
-        AgentCommand::Assign { .. } => "Assign",
-        AgentCommand::Tag { .. } | AgentCommand::Untag { .. } => "Tag",
-        AgentCommand::Snooze { .. } => "Snooze",
-        AgentCommand::Reopen { .. } => "Reopen",
-        AgentCommand::SetPresence { .. } => "Presence",
-        _ => "Change",
-    }
-}
-
-/// Commands that were not done, above the timeline; words show their failure
-/// where they stand.
-#[component]
-fn Failures(id: InteractionId) -> impl IntoView {
-    let ui = wiring();
-    let failed = Memo::new(move |_| {
-        ui.desk.with(|desk| {
-            desk.outgoing
-                .iter()
-                .filter(|one| one.command.interaction_id().is_none_or(|about| about == id))
-                .filter(|one| text_of(&one.command).is_none())
-                .filter_map(|one| match &one.progress {
-                    Progress::Failed(error) => {
-                        Some((one.id, wish(&one.command), reason(error), error.temporary))
-                    }
-                    _ => None,
-                })
-                .collect::<Vec<_>>()
-        })
-    });
-    move || {
-        failed
-            .get()
-            .into_iter()
-            .map(|(id, wish, reason, again)| {
-                view! {
-                    <div class="failure" role="alert" data-testid="error">
-                        <p><b>{wish}": "</b>{reason}</p>
-                        {again.then(|| view! {
-                            <button class="button" type="button"
-                                on:click=move |_| ui.tell(Tell::Retry(id))>"Retry"</button>
-                        })}
-                        <button class="button" type="button"
-                            on:click=move |_| ui.tell(Tell::Dismiss(id))>"Dismiss"</button>
-                    </div>
-                }
-            })
-            .collect_view()
-    }
 }

@@ -1,16 +1,18 @@
 //! What every part of the desk shares: the signals that the socket feeds, and
 //! the way back to it.
 
+use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
-use domain::{AgentCommand, Channel, Interaction, InteractionId, Timestamp};
+use domain::{AgentCommand, Channel, CommandId, Interaction, InteractionId, Timestamp};
 use leptos::prelude::*;
 use protocol::Signal;
 
 use crate::api::Boot;
 use crate::browser;
 use crate::socket::Status;
-use crate::state::{self, Desk, Filter, Input, ListView, reduce};
+use crate::state::{self, Desk, Filter, Input, ListView, Progress, reduce};
 
 /// The shared signals. Copies share.
 #[derive(Clone, Copy)]
@@ -35,6 +37,12 @@ pub(super) struct Wiring {
     pub(super) noting: RwSignal<bool>,
     /// The entry whose journey is shown.
     pub(super) entry: RwSignal<Option<domain::EventId>>,
+    /// The call that is to be transferred.
+    pub(super) handing: RwSignal<Option<InteractionId>>,
+    /// What waits for me and hasn't been looked at since.
+    pub(super) unread: RwSignal<BTreeSet<InteractionId>>,
+    /// `g` was the last key: the next one names a room.
+    pub(super) going: StoredValue<bool>,
     /// The context panel is open, where it is a drawer.
     pub(super) drawer: RwSignal<bool>,
     #[cfg(feature = "browser")]
@@ -80,6 +88,9 @@ impl Wiring {
             shown: RwSignal::new(Vec::new()),
             noting: RwSignal::new(false),
             entry: RwSignal::new(None),
+            handing: RwSignal::new(None),
+            unread: RwSignal::new(BTreeSet::new()),
+            going: StoredValue::new(false),
             drawer: RwSignal::new(false),
             #[cfg(feature = "browser")]
             handle: StoredValue::new(None),
@@ -116,7 +127,33 @@ impl Wiring {
     }
 
     pub(super) fn give(self, command: AgentCommand) {
-        self.tell(Tell::Give(Box::new(command)));
+        let _ = self.follow(command);
+    }
+
+    /// Gives a command, and its id to whoever wants to know what becomes of it.
+    #[cfg(feature = "browser")]
+    pub(super) fn follow(self, command: AgentCommand) -> Option<CommandId> {
+        self.handle.with_value(|handle| handle.as_ref().map(|handle| handle.give(command)))
+    }
+
+    #[cfg(not(feature = "browser"))]
+    pub(super) fn follow(self, _command: AgentCommand) -> Option<CommandId> {
+        None
+    }
+
+    /// True while a command of this type about this interaction waits for its answer.
+    pub(super) fn is_pending(
+        self,
+        id: Option<InteractionId>,
+        kind: Discriminant<AgentCommand>,
+    ) -> bool {
+        self.desk.with(|desk| {
+            desk.outgoing.iter().any(|one| {
+                one.progress == Progress::Pending
+                    && one.command.interaction_id() == id
+                    && discriminant(&one.command) == kind
+            })
+        })
     }
 
     pub(super) fn signal(self, signal: Signal) {
@@ -128,9 +165,6 @@ impl Wiring {
         self.handle.with_value(|handle| {
             let Some(handle) = handle else { return };
             match what {
-                Tell::Give(command) => {
-                    let _ = handle.give(*command);
-                }
                 Tell::Retry(id) => handle.retry(id),
                 Tell::Dismiss(id) => handle.dismiss(id),
                 Tell::Signal(signal) => handle.signal(signal),
@@ -188,9 +222,8 @@ impl Wiring {
 /// What the pages tell the driver.
 #[cfg_attr(not(feature = "browser"), allow(dead_code, reason = "nobody listens on a server"))]
 pub(super) enum Tell {
-    Give(Box<AgentCommand>),
-    Retry(domain::CommandId),
-    Dismiss(domain::CommandId),
+    Retry(CommandId),
+    Dismiss(CommandId),
     Signal(Signal),
     Show(Option<InteractionId>),
     Rows(Vec<Interaction>),

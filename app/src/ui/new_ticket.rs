@@ -1,0 +1,150 @@
+//! A ticket opened by hand.
+
+use domain::{AgentCommand, CommandId, ContactId, InteractionId, Kind, Priority};
+use leptos::prelude::*;
+use leptos_router::hooks::use_navigate;
+
+use super::failures::reason;
+use super::wiring::{Tell, Wiring, address, wiring};
+use crate::browser;
+use crate::state::{Outgoing, Progress};
+
+const DIALOG: &str = "#new-ticket";
+const FORM: &str = "#new-ticket-form";
+const FIELDS: [&str; 6] = ["subject", "body", "priority", "queue", "tags", "for"];
+
+/// The ticket that a command opens: one id gives one ticket.
+fn ticket_of(command: CommandId) -> InteractionId {
+    InteractionId::derive("", Kind::Ticket, &command.to_string())
+}
+
+fn open_ticket(
+    [subject, body, priority, queue, tags, named]: [String; 6],
+    contact: Option<ContactId>,
+) -> AgentCommand {
+    let tags = tags.split(',').map(|tag| tag.trim().to_lowercase());
+    let queue = queue.trim().to_owned();
+    AgentCommand::OpenTicket {
+        subject: subject.trim().to_owned(),
+        body: body.trim().to_owned(),
+        priority: priority.parse().ok(),
+        contact_id: contact.filter(|_| !named.is_empty()),
+        queue: Some(queue).filter(|queue| !queue.is_empty()),
+        tags: tags.filter(|tag| !tag.is_empty()).collect(),
+    }
+}
+
+fn outgoing(ui: Wiring, id: Option<CommandId>) -> Option<Outgoing> {
+    ui.desk.with(|desk| desk.outgoing.iter().find(|one| Some(one.id) == id).cloned())
+}
+
+/// The dialog. What is written in it stays until the ticket is there.
+#[component]
+pub(super) fn NewTicket() -> impl IntoView {
+    let ui = wiring();
+    let current = ui.current();
+    let contact = Memo::new(move |_| {
+        current.with(|row| {
+            let contact = row.as_ref()?.contact.as_ref()?;
+            Some((contact.id?, contact.label().unwrap_or("this contact").to_owned()))
+        })
+    });
+    let given = RwSignal::new(None::<CommandId>);
+    let progress = Memo::new(move |_| outgoing(ui, given.get()).map(|one| one.progress));
+    let busy = move || progress.get() == Some(Progress::Pending);
+    let submit = move |event| {
+        let fields = browser::fields_of(&event, FIELDS);
+        let command = open_ticket(fields, contact.get_untracked().map(|(id, _)| id));
+        // The same once more is the same command: it may have been done.
+        match untrack(|| outgoing(ui, given.get())) {
+            Some(Outgoing { id, command: before, progress: Progress::Failed(error), .. })
+                if error.temporary && before == command =>
+            {
+                ui.tell(Tell::Retry(id));
+            }
+            _ => given.set(ui.follow(command)),
+        }
+    };
+    let navigate = use_navigate();
+    Effect::new(move || {
+        let Some(ticket) = given.get().map(ticket_of) else { return };
+        if ui.desk.with(|desk| desk.rows.contains_key(&ticket)) {
+            given.set(None);
+            browser::reset_form(FORM);
+            if browser::close_dialog(DIALOG) {
+                let to = ui.filter.with_untracked(|it| address(Some(ticket), it.view, it.channel));
+                navigate(&to, leptos_router::NavigateOptions::default());
+            }
+        }
+    });
+    let failure = move || match progress.get() {
+        Some(Progress::Failed(error)) => Some(view! {
+            <p class="form-error" role="alert" data-testid="new-ticket-error">{reason(&error)}</p>
+        }),
+        _ => None,
+    };
+    let named = move || {
+        contact.get().map(|(_, name)| {
+            view! {
+                <label class="check">
+                    <input name="for" type="checkbox" checked data-testid="new-ticket-for"/>
+                    {format!("For {name}")}
+                </label>
+            }
+        })
+    };
+    let priority = |priority: &Priority| {
+        view! {
+            <option value=priority.as_str() selected=*priority == Priority::Medium>
+                {priority.as_str()}
+            </option>
+        }
+    };
+    view! {
+        <dialog id="new-ticket" class="dialog dialog-wide" aria-labelledby="new-ticket-title">
+            <h2 id="new-ticket-title">"Open a ticket"</h2>
+            <form id="new-ticket-form" on:submit=submit>
+                <label>
+                    "Subject"
+                    <input name="subject" maxlength="300" required autocomplete="off"
+                        data-testid="new-ticket-subject"/>
+                </label>
+                <label>
+                    "Description"
+                    <textarea name="body" rows="5" required data-testid="new-ticket-body"></textarea>
+                </label>
+                <div class="dialog-fields">
+                    <label>
+                        "Priority"
+                        <select name="priority" data-testid="new-ticket-priority">
+                            {Priority::ALL.iter().map(priority).collect_view()}
+                        </select>
+                    </label>
+                    <label>
+                        "Queue"
+                        <input name="queue" list="queues" maxlength="200" autocomplete="off"
+                            data-testid="new-ticket-queue"/>
+                    </label>
+                    <label>
+                        "Tags"
+                        <input name="tags" placeholder="a, b" autocomplete="off"
+                            data-testid="new-ticket-tags"/>
+                    </label>
+                </div>
+                {named}
+                {failure}
+                <div class="dialog-foot">
+                    <button class="button" type="button"
+                        on:click=|_| { browser::close_dialog(DIALOG); }>
+                        "Cancel"
+                    </button>
+                    <button class="button primary" type="submit" data-testid="new-ticket-submit"
+                        aria-busy=move || busy().to_string() disabled=busy>
+                        {move || if busy() { "Opening\u{2026}" } else { "Open the ticket" }}
+                    </button>
+                </div>
+            </form>
+        </dialog>
+    }
+    .into_any()
+}
