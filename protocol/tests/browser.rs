@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use domain::{
-    CallState, Channel, ChatState, CommandId, Contact, ContactId, Direction, Distribution,
-    EndReason, Event, EventId, FromJson, Interaction, InteractionId, Kind, Login, NoticeLevel,
-    Offer, OfferState, Presence, Priority, Recorded, Role, SessionId, Stage, TicketStatus,
-    Timestamp,
+    Assignee, CallState, Channel, ChatState, CommandId, Contact, ContactId, Direction,
+    Distribution, EndReason, Event, EventId, FromJson, Interaction, InteractionId, Kind, Login,
+    NoticeLevel, Offer, OfferState, Presence, Priority, Recorded, Role, SessionId, Stage,
+    TicketStatus, Timestamp,
 };
 use protocol::{
     AgentView, Alert, AuditMember, AuditReport, AuditTotals, AuditView, Block, Cursor,
@@ -166,6 +166,7 @@ impl<K: Sample + Ord, V: Sample> Sample for BTreeMap<K, V> {
 }
 
 one_of! {
+    Assignee { Agent { 0 }, Nobody {}, Unchanged {} }
     Direction { Inbound {}, Outbound {} }
     Distribution { Broadcast {}, Multicast { 0 }, Direct { 0 } }
     OfferState { Pending {}, Accepted {}, Rejected {}, TimedOut {}, Rescinded {} }
