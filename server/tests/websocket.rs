@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
+use protocol::Stage;
 use serde_json::{Value, json};
 use testkit::warren::Warren;
 use tokio::net::TcpStream;
@@ -12,6 +13,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use uuid::Uuid;
+use warren::store;
 
 const WARREN: &str = env!("CARGO_BIN_EXE_warren");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -388,18 +390,30 @@ async fn killed_at_any_moment_the_desk_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn the_journey_of_a_command_is_told_as_an_events_is() {
+async fn the_journey_of_a_command_is_kept_and_is_no_integrations() {
     let desk = Desk::start(&[]);
     let mut ana = desk.hello(&desk.ana, json!({})).await;
     ana.welcome().await;
-    let id = Uuid::now_v7().to_string();
-    ana.command(&id, json!({ "type": "set_presence", "presence": "busy" })).await;
+    let id = Uuid::now_v7();
+    ana.command(&id.to_string(), json!({ "type": "set_presence", "presence": "busy" })).await;
+    let url = format!("sqlite://{}/warren.db", desk.data());
+    let store = store::open(&store::Config { url, max_connections: 1 }).await.expect("a store");
+    let told = async {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            look.tick().await;
+            let journey = store.journey(id).await.expect("read");
+            let stages = journey.into_iter().flat_map(|journey| journey.stages);
+            let stages: Vec<_> = stages.map(|one| one.stage).collect();
+            if stages == [Stage::Accepted, Stage::Brokered, Stage::Decided] {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("accepted, brokered, decided");
     let url = format!("{}/external/events/{id}", desk.service().external());
     let answer = reqwest::Client::new().get(url).bearer_auth(&desk.key).send().await;
-    let journey: Value = answer.expect("an answer").json().await.expect("json");
-    let stages = journey["stages"].as_array().expect("stages");
-    let stages: Vec<_> = stages.iter().map(|one| &one["stage"]).collect();
-    assert_eq!(stages, ["accepted", "brokered", "decided"], "{journey}");
+    assert_eq!(answer.expect("an answer").status(), 404);
 }
 
 #[tokio::test]

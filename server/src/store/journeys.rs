@@ -20,25 +20,19 @@ impl Database {
     pub(super) async fn write_receipts(&self, receipts: &[Receipt]) -> Result<(), StoreError> {
         // One statement must not touch a row twice, and the order of rows is
         // the same everywhere, so that two writers don't lock each other out.
-        let mut merged: BTreeMap<(Uuid, &'static str, String), (i64, u64, Option<String>)> =
-            BTreeMap::new();
+        let mut merged: BTreeMap<(Uuid, &'static str, String), Receipt> = BTreeMap::new();
         for one in receipts {
             let agent = one.agent.as_ref().map(ToString::to_string).unwrap_or_default();
-            let at = one.at.as_millis();
             merged
                 .entry((one.cause, one.stage.as_str(), agent))
-                .and_modify(|(first, count, integration)| {
-                    *first = at.min(*first);
-                    *count += one.count;
-                    *integration = integration.take().or(one.integration.clone());
-                })
-                .or_insert((at, one.count, one.integration.clone()));
+                .and_modify(|known| known.add(one))
+                .or_insert_with(|| one.clone());
         }
         let rows: Vec<[Arg; 6]> = merged
             .into_iter()
-            .map(|((cause, stage, agent), (at, count, integration))| {
-                let cause = cause.to_string().into();
-                [cause, stage.into(), agent.into(), at.into(), count.into(), integration.into()]
+            .map(|((cause, stage, agent), Receipt { at, count, integration, .. })| {
+                let (cause, at) = (cause.to_string().into(), at.as_millis().into());
+                [cause, stage.into(), agent.into(), at, count.into(), integration.into()]
             })
             .collect();
         let mut tx = self.write.begin().await?;
