@@ -125,9 +125,7 @@ impl Map {
 fn merge(known: &mut [Receipt], new: &Receipt) -> bool {
     let same = known.iter_mut().find(|one| one.stage == new.stage && one.agent == new.agent);
     if let Some(one) = same {
-        one.at = one.at.min(new.at);
-        one.count = one.count.saturating_add(new.count);
-        one.integration = one.integration.take().or_else(|| new.integration.clone());
+        one.add(new);
         true
     } else {
         false

@@ -25,11 +25,7 @@ impl Database {
             let agent = one.agent.as_ref().map(ToString::to_string).unwrap_or_default();
             merged
                 .entry((one.cause, one.stage.as_str(), agent))
-                .and_modify(|known| {
-                    known.at = known.at.min(one.at);
-                    known.count += one.count;
-                    known.integration = known.integration.take().or(one.integration.clone());
-                })
+                .and_modify(|known| known.add(one))
                 .or_insert_with(|| one.clone());
         }
         let rows: Vec<[Arg; 6]> = merged

@@ -240,6 +240,15 @@ pub struct Receipt {
     pub count: u64,
 }
 
+impl Receipt {
+    /// Takes in another one of the same step: keeps the first time, adds up the counts.
+    pub fn add(&mut self, other: &Self) {
+        self.at = self.at.min(other.at);
+        self.count = self.count.saturating_add(other.count);
+        self.integration = self.integration.take().or_else(|| other.integration.clone());
+    }
+}
+
 /// What the rooms above may ask of the store.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
