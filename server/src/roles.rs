@@ -32,6 +32,9 @@ const DECLARE_WAIT: Duration = Duration::from_secs(5);
 /// How often the topology is declared again while the broker is gone.
 const DECLARE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the external API goes on answering after the stop, saying goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What this process is to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Roles {
@@ -281,7 +284,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         if let Some(aggregator) = &sockets {
             let router = aggregator::channel_router(aggregator.clone(), channel)
                 .merge(metrics::router(metrics.clone()));
-            serve(&workers, listener, router, working.clone());
+            serve(&workers, listener, router, working.clone().cancelled_owned());
         }
     }
     let api = external_api::Api::new(
@@ -298,7 +301,14 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
     let api = external_api::router(api.hearing(members.heard()));
     if let Some(listener) = listeners.external {
         let router = api.clone().merge(metrics::router(metrics.clone()));
-        serve(&servers, listener, router, serving.clone());
+        let router = shutdown::farewell(router, serving.clone());
+        // Those that post in a row hear in time that they should go elsewhere.
+        let stop = serving.clone();
+        let left = async move {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        serve(&servers, listener, router, left);
     }
     let dead_letters = DeadLetters::new(broker.clone(), store.clone(), clock.clone());
     if settings.broker.publish_urls.is_empty() {
@@ -324,7 +334,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
         }
         router = router.merge(metrics::router(metrics));
         // Pages are served while clients move.
-        serve(&workers, listener, router, working.clone());
+        serve(&workers, listener, router, working.clone().cancelled_owned());
     }
 
     if let Some(aggregator) = &sockets {
@@ -369,7 +379,12 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> Result<(), Failure>
     }
 }
 
-fn serve(tracker: &TaskTracker, listener: TcpListener, router: Router, stop: CancellationToken) {
+fn serve(
+    tracker: &TaskTracker,
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // A frame goes out at once: held back for its predecessor's
     // acknowledgment, it would be up to 40 ms late.
@@ -379,7 +394,7 @@ fn serve(tracker: &TaskTracker, listener: TcpListener, router: Router, stop: Can
         }
     });
     tracker.spawn(async move {
-        let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+        let server = axum::serve(listener, service).with_graceful_shutdown(stop);
         if let Err(error) = server.into_future().await {
             tracing::error!(%error, "listener failed");
         }

@@ -1,7 +1,12 @@
 //! Stopping: one token, one tracker, one deadline. A second signal quits.
 
+use std::future::ready;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,6 +66,18 @@ impl Shutdown {
     }
 }
 
+/// From the stop on, answers ask their callers to come by another connection.
+/// One that is closed while a request is on its way to it looks like a failure.
+pub fn farewell(router: Router, stop: CancellationToken) -> Router {
+    router.layer(map_response(move |mut response: Response| {
+        if stop.is_cancelled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        ready(response)
+    }))
+}
+
 /// Waits for one more SIGTERM or SIGINT.
 pub async fn second_signal() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
@@ -71,5 +88,27 @@ pub async fn second_signal() {
         }
     } else {
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    #[tokio::test]
+    async fn answers_say_goodbye_from_the_stop_on() {
+        let stop = CancellationToken::new();
+        let router = farewell(Router::new().route("/", get(|| ready("here"))), stop.clone());
+        let ask = async || {
+            let answer = router.clone().oneshot(Request::new(Body::empty())).await;
+            answer.expect("an answer").headers().get(header::CONNECTION).cloned()
+        };
+        assert_eq!(ask().await, None);
+        stop.cancel();
+        assert_eq!(ask().await, Some(HeaderValue::from_static("close")));
     }
 }

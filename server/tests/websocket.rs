@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection, Executor};
 use testkit::warren::Warren;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -411,4 +412,27 @@ async fn on_sigterm_clients_are_told_and_the_program_ends_well() {
     let ended = tokio::task::spawn_blocking(move || service.term());
     assert_eq!(ana.code().await, 4000);
     assert_eq!(ended.await.expect("an end"), Some(0));
+}
+
+#[tokio::test]
+async fn who_comes_back_while_the_journal_cannot_be_read_may_come_again_without_a_gap() {
+    let mut desk = Desk::start(&[]);
+    let mut client = desk.hello(&desk.ana, json!({})).await;
+    let welcome = client.welcome().await;
+    let resume = json!({ "resume": { "voice": welcome["streams"]["voice"] } });
+    let missed = desk.post("voice", &ringing("c-1")).await;
+    client.event(&missed).await;
+    // Nothing is in memory any more: it has to be read.
+    desk.kill();
+    desk.begin();
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite://{}/warren.db", desk.data());
+    let mut store = AnyConnection::connect(&file).await.expect("a connection");
+    store.execute("ALTER TABLE journal RENAME TO elsewhere").await.expect("taken away");
+    assert_eq!(desk.hello(&desk.ana, resume.clone()).await.code().await, 4003);
+    store.execute("ALTER TABLE elsewhere RENAME TO journal").await.expect("put back");
+    let mut client = desk.hello(&desk.ana, resume).await;
+    let voice = client.welcome().await["streams"]["voice"].clone();
+    assert_eq!((&voice["recovered"], &voice["replayed"]), (&json!(true), &json!(1)));
+    client.event(&missed).await;
 }

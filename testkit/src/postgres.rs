@@ -116,14 +116,14 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Runs a statement.
+    /// Runs a statement, and gives what it selects: a line a row.
     ///
     /// # Errors
     /// If the server refuses it.
-    pub fn psql(&self, database: &str, statement: &str) -> io::Result<()> {
+    pub fn psql(&self, database: &str, statement: &str) -> io::Result<String> {
         succeeded(
             self.tool("psql")
-                .args(["-q", "-X", "-v", "ON_ERROR_STOP=1", "-c", statement])
+                .args(["-q", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement])
                 .arg(self.url(database)),
         )
     }
@@ -133,7 +133,7 @@ impl Postgres {
     /// # Errors
     /// If there is one of that name.
     pub fn create_database(&self, name: &str) -> io::Result<()> {
-        self.psql("postgres", &format!("CREATE DATABASE \"{name}\""))
+        self.psql("postgres", &format!("CREATE DATABASE \"{name}\"")).map(drop)
     }
 
     /// The server's process.
@@ -183,10 +183,11 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn succeeded(command: &mut Command) -> io::Result<()> {
+/// What it said, if it succeeded.
+fn succeeded(command: &mut Command) -> io::Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(io::Error::other(format!("{:?}: {said}", command.get_program())))

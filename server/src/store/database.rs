@@ -181,6 +181,17 @@ async fn knock(url: &str, postgres: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// SQLite ends a transaction by itself when the disk is full, and then refuses
+/// to roll it back, so that sqlx counts on: the next one on this connection
+/// would be nested in nothing, said to be committed, and never written.
+async fn at_rest(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A rollback may be under way.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
 async fn pool(url: &str, connections: u32, settings: &'static str) -> Result<AnyPool, StoreError> {
     let options = AnyConnectOptions::from_str(url)?;
     let pool = AnyPoolOptions::new()
@@ -194,6 +205,8 @@ async fn pool(url: &str, connections: u32, settings: &'static str) -> Result<Any
                 Ok(())
             })
         })
+        // What isn't at rest is closed, and another one is opened.
+        .after_release(|connection, _| Box::pin(at_rest(connection)))
         .connect_with(options)
         .await?;
     Ok(pool)
@@ -388,7 +401,18 @@ impl Store for Database {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        Sql::new("SELECT 1 AS one").one_in(&self.read).await.map(|_| ())
+        Sql::new("SELECT 1 AS one").one_in(&self.read).await?;
+        if self.committer.failing() {
+            // On a full disk what reads is well, and what writes isn't. What
+            // changes nothing isn't written.
+            Sql::new("INSERT INTO meta (name, value) VALUES ('pinged', ")
+                .arg(Uuid::now_v7().to_string())
+                .and(") ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+                .run_in(&self.write)
+                .await?;
+            self.committer.say_failing(false);
+        }
+        Ok(())
     }
 
     async fn close(&self) {

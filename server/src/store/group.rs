@@ -6,6 +6,7 @@
 //! the others from being written: then each gets a transaction of its own.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::AnyPool;
 use tokio::sync::{mpsc, oneshot};
@@ -33,13 +34,17 @@ impl Job {
 }
 
 /// Gives batches to the task that writes them.
-pub(super) struct Committer(mpsc::Sender<Job>);
+pub(super) struct Committer {
+    jobs: mpsc::Sender<Job>,
+    /// True since the last batch couldn't be written, because the store was away.
+    failing: AtomicBool,
+}
 
 impl Committer {
     pub(super) fn start(pool: AnyPool) -> Self {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
         tokio::spawn(run(pool, jobs));
-        Self(sender)
+        Self { jobs: sender, failing: AtomicBool::new(false) }
     }
 
     /// Returns when the batch is durable, with its offsets.
@@ -47,8 +52,18 @@ impl Committer {
         let (done, answer) = oneshot::channel();
         let closed = || StoreError::Unavailable("closed".to_owned());
         let job = Job { rows: Rows::encode(commit)?, done };
-        self.0.send(job).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.jobs.send(job).await.map_err(|_| closed())?;
+        let written = answer.await.map_err(|_| closed())?;
+        self.say_failing(matches!(written, Err(StoreError::Unavailable(_))));
+        written
+    }
+
+    pub(super) fn failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn say_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
     }
 }
 

@@ -358,6 +358,7 @@ async fn one_that_waits_behind_a_stalled_consumer_is_opened_anew_ever_later() {
     // It asks for no more, so that what comes is what it doesn't take.
     let mut waiting = broker.consume(VOICE, 10).await.unwrap();
     assert!(soon("the first one's end", waiting.recv()).await.is_none());
+    drop(waiting);
     let mut waiting = broker.consume(VOICE, 10).await.unwrap();
     // Longer than the first one had.
     let second = timeout(Duration::from_secs(13), waiting.recv()).await;

@@ -4,7 +4,8 @@
 //! thread that SQLite lives in and back.
 
 use domain::Timestamp;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::sqlite::SqliteTransactionManager;
+use sqlx::{Connection, Executor, Sqlite, SqliteConnection, Transaction, TransactionManager};
 
 use super::writer::{Fate, Publish};
 use crate::broker::DELIVERY_LIMIT;
@@ -167,6 +168,24 @@ pub(super) async fn drop_dead(tx: &mut SqliteConnection, seq: i64) -> Result<boo
     Ok(done.rows_affected() > 0)
 }
 
+/// Begins a transaction, and ends one that only sqlx still counts: SQLite ends
+/// a transaction by itself when the disk is full, and then refuses to roll it
+/// back. Counted on, the next one would be nested in nothing, and never written.
+pub(super) async fn begin(
+    connection: &mut SqliteConnection,
+) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A rollback may be under way.
+        connection.ping().await?;
+    }
+    if connection.is_in_transaction() {
+        // It fails if SQLite is in one after all.
+        let _ = connection.execute("BEGIN").await;
+        SqliteTransactionManager::rollback(connection).await?;
+    }
+    connection.begin().await
+}
+
 /// Counts a failure for what a queue had handed out when the process died,
 /// and buries what has failed too often.
 pub(super) async fn count_crash(
@@ -175,7 +194,7 @@ pub(super) async fn count_crash(
     handed: i64,
     at: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
+    let mut tx = begin(connection).await?;
     let failed: Vec<(i64, i64)> = sqlx::query_as(
         "UPDATE inbound SET tries = tries + 1 WHERE channel = ? AND part = ? AND seq <= ? \
          RETURNING seq, tries",
@@ -195,7 +214,7 @@ pub(super) async fn count_crash(
 
 /// Writes something that needs new pages and takes it away again.
 pub(super) async fn probe(connection: &mut SqliteConnection, seq: i64) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
+    let mut tx = begin(connection).await?;
     sqlx::query(
         "INSERT INTO inbound (seq, channel, part, expires_at, message, body) \
          VALUES (?, 'probe', 0, 0, '', zeroblob(65536))",

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::batch::{piece, times};
+use super::batch::{self, piece, times};
 use super::tables::{Files, Lock, envelope, message, storage};
 use crate::broker::{BrokerError, LogReader, LogStart, Message};
 
@@ -236,7 +236,7 @@ fn commit<'a>(
     appends: &'a [Append],
 ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
     Box::pin(async move {
-        let mut tx = connection.begin().await?;
+        let mut tx = batch::begin(connection).await?;
         let mut pos = first;
         let mut rest = appends;
         while let Some(piece) = piece(&mut rest) {

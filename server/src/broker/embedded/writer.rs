@@ -259,7 +259,7 @@ impl Task {
             if let ([], [Row { fate: Fate::Ack, .. }]) = (publishes, rows) {
                 return batch::settle(&mut self.connection, rows).await.map_err(storage);
             }
-            let mut tx = self.connection.begin().await.map_err(storage)?;
+            let mut tx = batch::begin(&mut self.connection).await.map_err(storage)?;
             batch::insert(&mut tx, self.next, publishes).await.map_err(storage)?;
             let outcomes = batch::settle(&mut tx, rows).await.map_err(storage)?;
             tx.commit().await.map_err(storage)?;
@@ -269,7 +269,7 @@ impl Task {
 
     fn order(&mut self, order: Order) -> BoxFuture<'_, Result<bool, BrokerError>> {
         Box::pin(async move {
-            let mut tx = self.connection.begin().await.map_err(storage)?;
+            let mut tx = batch::begin(&mut self.connection).await.map_err(storage)?;
             let found = match &order {
                 Order::Declare { partitions } => {
                     batch::declare(&mut tx, *partitions).await.map_err(storage)?

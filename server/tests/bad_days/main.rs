@@ -1,0 +1,7 @@
+//! What a whole desk stands on goes away and comes back: RabbitMQ, the
+//! database, room on the disk. Nothing that was accepted is lost, everybody is
+//! told, and all of it heals by itself.
+
+mod broker;
+mod desk;
+mod store;
