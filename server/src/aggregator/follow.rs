@@ -125,8 +125,26 @@ impl Follower {
         let heads = self.aggregator.store.heads().await?;
         let head = heads.get(&self.channel).map_or(0, |cursor| cursor.offset);
         self.aggregator.hub.begin(self.channel, head);
+        self.fill(head).await?;
         self.aggregator.began(self.channel);
         self.begun = true;
+        Ok(())
+    }
+
+    /// Reads into the ring what came before. After an outage everybody comes
+    /// back at once for the same events: they are read once, not by each.
+    async fn fill(&self, head: u64) -> Result<(), StoreError> {
+        let mut end = head;
+        while end > 0 {
+            let after = end.saturating_sub(PAGE.into());
+            let rows = self.aggregator.store.journal(self.channel, after, PAGE).await?;
+            let rows = rows.into_iter().filter(|row| row.offset <= end);
+            let frames = rows.map(|row| Frame::from_journal(self.channel, row)).collect::<Vec<_>>();
+            if frames.is_empty() || !self.aggregator.hub.backfill(self.channel, frames) {
+                break;
+            }
+            end = after;
+        }
         Ok(())
     }
 

@@ -10,13 +10,15 @@ use protocol::{CloseCode, event_frame, mark};
 use uuid::Uuid;
 
 use super::outbox::{Outbox, Outgoing};
+use super::replay::BYTES_MAX;
 use crate::audit::Audit;
 use crate::members::SignalTo;
 
-/// The ring of a channel holds at most this many bytes of frames.
-const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The ring of a channel holds at most this many bytes of frames: what is
+/// replayed to one client, so that many who come back at once read no journal.
+const RING_BYTES_MAX: usize = BYTES_MAX;
 /// And at most this many frames.
-const RING_FRAMES_MAX: usize = 8_192;
+const RING_FRAMES_MAX: usize = 10_000;
 /// Of so many interactions it is remembered who may see them, twice over.
 const PLACES_MAX: usize = 16_384;
 
@@ -161,6 +163,23 @@ impl Hub {
             if frame.distribution.includes(&listener.login) {
                 listener.outbox.push(Outgoing::Event(frame.clone()));
             }
+        }
+        true
+    }
+
+    /// Puts what came just before the ring into it, the oldest first; false if
+    /// no more is wanted.
+    pub(super) fn backfill(&self, channel: Channel, frames: Vec<Frame>) -> bool {
+        let mut lane = self.lane(channel);
+        for frame in frames.into_iter().rev() {
+            let first = lane.ring.front().map_or(lane.head + 1, |frame| frame.offset);
+            let bytes = lane.ring_bytes + frame.text.len();
+            let room = bytes <= RING_BYTES_MAX && lane.ring.len() < RING_FRAMES_MAX;
+            if frame.offset + 1 != first || !room {
+                return false;
+            }
+            lane.ring_bytes = bytes;
+            lane.ring.push_front(Arc::new(frame));
         }
         true
     }
@@ -318,6 +337,28 @@ mod tests {
 
     fn login(name: &str) -> Login {
         name.parse().expect("a login")
+    }
+
+    #[test]
+    fn what_came_before_the_ring_is_put_into_it_without_a_hole_as_far_as_there_is_room() {
+        let hub = Hub::new(Audit::new("here"));
+        let frames = |offsets: std::ops::RangeInclusive<u64>| {
+            offsets.map(|offset| frame(offset, Distribution::Broadcast)).collect::<Vec<_>>()
+        };
+        let back_to = |after: u64| {
+            let frames = hub.replay(Channel::Chat, after, 20_000, &login("ana"))?;
+            Some(frames.iter().map(|frame| frame.offset).collect::<Vec<_>>())
+        };
+        hub.begin(Channel::Chat, 20_000);
+        assert!(hub.backfill(Channel::Chat, frames(19_998..=20_000)));
+        assert_eq!(back_to(19_997), Some(vec![19_998, 19_999, 20_000]));
+        assert!(!hub.backfill(Channel::Chat, frames(19_990..=19_996)), "one is missing");
+        assert_eq!(back_to(19_996), None);
+        assert!(hub.deliver(frame(20_001, Distribution::Broadcast)));
+        assert!(!hub.backfill(Channel::Chat, frames(1..=19_997)), "more than there is room for");
+        assert_eq!(back_to(10_001).map(|offsets| offsets.len()), Some(9_999));
+        assert_eq!(back_to(10_000), None);
+        assert_eq!(hub.head(Channel::Chat), 20_001);
     }
 
     #[tokio::test]

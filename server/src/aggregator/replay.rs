@@ -14,7 +14,7 @@ use crate::store::StoreError;
 /// A longer absence than this many events of a channel is not replayed.
 const EVENTS_MAX: u64 = 10_000;
 /// Nor more than this many bytes of frames for one client.
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a client that is ahead waits for this aggregator to follow.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 const PAGE: u32 = 500;
