@@ -414,25 +414,60 @@ async fn on_sigterm_clients_are_told_and_the_program_ends_well() {
     assert_eq!(ended.await.expect("an end"), Some(0));
 }
 
+/// Takes the journal away from a running service, or puts it back.
+async fn move_journal(desk: &Desk, from: &str, to: &str) {
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite://{}/warren.db", desk.data());
+    let mut store = AnyConnection::connect(&file).await.expect("a connection");
+    let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+    store.execute(rename.as_str()).await.expect("renamed");
+}
+
 #[tokio::test]
-async fn who_comes_back_while_the_journal_cannot_be_read_may_come_again_without_a_gap() {
+async fn after_a_start_what_was_missed_comes_from_memory_and_the_journal_is_not_read_again() {
     let mut desk = Desk::start(&[]);
     let mut client = desk.hello(&desk.ana, json!({})).await;
     let welcome = client.welcome().await;
     let resume = json!({ "resume": { "voice": welcome["streams"]["voice"] } });
     let missed = desk.post("voice", &ringing("c-1")).await;
     client.event(&missed).await;
-    // Nothing is in memory any more: it has to be read.
     desk.kill();
     desk.begin();
-    sqlx::any::install_default_drivers();
-    let file = format!("sqlite://{}/warren.db", desk.data());
-    let mut store = AnyConnection::connect(&file).await.expect("a connection");
-    store.execute("ALTER TABLE journal RENAME TO elsewhere").await.expect("taken away");
-    assert_eq!(desk.hello(&desk.ana, resume.clone()).await.code().await, 4003);
-    store.execute("ALTER TABLE elsewhere RENAME TO journal").await.expect("put back");
+    move_journal(&desk, "journal", "elsewhere").await;
     let mut client = desk.hello(&desk.ana, resume).await;
     let voice = client.welcome().await["streams"]["voice"].clone();
     assert_eq!((&voice["recovered"], &voice["replayed"]), (&json!(true), &json!(1)));
+    client.event(&missed).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_while_the_journal_cannot_be_read_may_come_again_without_a_gap() {
+    let mut desk = Desk::start(&[]);
+    let mut client = desk.hello(&desk.ana, json!({})).await;
+    let welcome = client.welcome().await;
+    let resume = json!({ "resume": { "tickets": welcome["streams"]["tickets"] } });
+    let missed = desk.post("tickets", &json!({ "type": "notice", "text": "missed" })).await;
+    client.event(&missed).await;
+    // More than is kept in memory, for somebody else: the rest has to be read.
+    let body = "x".repeat(60_000);
+    for ticket in 0..150 {
+        let ticket = json!({
+            "type": "ticket.opened", "ticket": format!("t-{ticket}"), "subject": "s", "body": body,
+            "requester": { "name": "Rui" }, "distribution": { "direct": "ben" },
+        });
+        let id = desk.post("tickets", &ticket).await;
+        let wait = "wait=announced&timeout_ms=30000";
+        let url = format!("{}/external/events/{id}?{wait}", desk.service().external());
+        let journey = reqwest::Client::new().get(url).bearer_auth(&desk.key).send().await;
+        assert!(journey.expect("an answer").status().is_success());
+    }
+    desk.kill();
+    desk.begin();
+    move_journal(&desk, "journal", "elsewhere").await;
+    assert_eq!(desk.hello(&desk.ana, resume.clone()).await.code().await, 4003);
+    move_journal(&desk, "elsewhere", "journal").await;
+    let mut client = desk.hello(&desk.ana, resume).await;
+    let tickets = client.welcome().await["streams"]["tickets"].clone();
+    assert_eq!((&tickets["recovered"], &tickets["replayed"]), (&json!(true), &json!(1)));
     client.event(&missed).await;
 }
