@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -115,17 +114,7 @@ fn start_and_idle() {
 }
 
 fn run(arguments: &[&str], common: &[&str], stdin: &str) -> String {
-    let mut child = Command::new(WARREN)
-        .args(arguments)
-        .args(common)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("warren runs");
-    child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("an end");
-    assert!(output.status.success());
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    Warren::command(WARREN).args(arguments).args(common).say(stdin)
 }
 
 type Planned = Arc<Mutex<HashMap<String, Instant>>>;

@@ -1,9 +1,8 @@
 //! `warren backup`: what is in a copy, and what it is to clients of the original.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,23 +22,11 @@ const SENDERS: usize = 4;
 const BURST: usize = 100;
 
 fn run(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(WARREN)
-        .env("WARREN_LOG", "off")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("warren runs");
-    child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-    child.wait_with_output().expect("an end")
+    Warren::command(WARREN).env("WARREN_LOG", "off").args(arguments).run(stdin)
 }
 
 fn done(arguments: &[&str], stdin: &str) -> String {
-    let output = run(arguments, stdin);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    Warren::command(WARREN).args(arguments).say(stdin)
 }
 
 /// The one line that it says, having exited 2.

@@ -1,8 +1,7 @@
 //! What can't begin says why in one line, and exits 2.
 
-use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use sqlx::{Connection, Executor};
 use testkit::warren::Warren;
@@ -10,9 +9,7 @@ use testkit::warren::Warren;
 const WARREN: &str = env!("CARGO_BIN_EXE_warren");
 
 fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(WARREN);
-    command.env("WARREN_LOG", "off").args(arguments);
-    command.output().expect("warren runs")
+    Warren::command(WARREN).env("WARREN_LOG", "off").args(arguments).run("")
 }
 
 /// The one line that it says, having exited 2.
@@ -133,16 +130,8 @@ fn who_is_revoked_is_listed_no_more_and_gets_no_token() {
     let folder = Folder::new();
     let data = folder.path("data");
     let user = |arguments: &[&str], password: &str| {
-        let mut child = Command::new(WARREN)
-            .env("WARREN_LOG", "off")
-            .args([arguments, &["--data", &data]].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("warren runs");
-        child.stdin.take().expect("stdin").write_all(password.as_bytes()).expect("written");
-        child.wait_with_output().expect("an end")
+        let arguments = [arguments, &["--data", &data]].concat();
+        Warren::command(WARREN).env("WARREN_LOG", "off").args(arguments).run(password)
     };
     let password = "correct horse battery\n";
     let ana = ["user", "add", "ana", "--name", "Ana", "--password-stdin"];

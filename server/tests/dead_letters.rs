@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,9 +63,7 @@ async fn embedded_at(data: &Path) -> Arc<embedded::Embedded> {
 }
 
 fn warren(arguments: &[&str]) -> Output {
-    let mut command = Command::new(WARREN);
-    command.env("WARREN_LOG", "off").args(arguments).stdin(Stdio::null());
-    command.output().expect("warren runs")
+    Warren::command(WARREN).env("WARREN_LOG", "off").args(arguments).run("")
 }
 
 fn said(output: &Output) -> String {
@@ -105,15 +103,8 @@ impl Desk {
     }
 
     fn token(&self, login: &str, role: &str) -> String {
-        let mut child = Command::new(WARREN)
-            .args(["user", "add", login, "--role", role, "--password-stdin", "--data", &self.data])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("warren runs");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        std::io::Write::write_all(&mut stdin, PASSWORD.as_bytes()).expect("written");
-        drop(stdin);
-        assert!(child.wait().expect("it ends").success());
+        let add = ["user", "add", login, "--role", role, "--password-stdin", "--data", &self.data];
+        Warren::command(WARREN).args(add).say(PASSWORD);
         said(&self.warren(&["token", login]))
     }
 

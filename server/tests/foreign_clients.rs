@@ -1,8 +1,7 @@
 //! Clients that share no code with Warren: Python's `pika` and `websockets`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use testkit::rabbit::Cluster;
 use testkit::warren::Warren;
@@ -30,15 +29,7 @@ fn succeeded(output: &Output) -> String {
 
 /// Runs `warren` beside the service, as an operator does.
 fn warren(arguments: &[&str], stdin: &str) -> String {
-    let mut child = Command::new(WARREN)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("warren runs");
-    child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-    succeeded(&child.wait_with_output().expect("an end"))
+    Warren::command(WARREN).args(arguments).say(stdin)
 }
 
 #[test]

@@ -1,8 +1,5 @@
 //! Pages, sessions and the snapshot API, as a browser's requests meet them.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Response, StatusCode, redirect};
 use serde_json::{Value, json};
@@ -29,18 +26,8 @@ impl Desk {
     }
 
     fn warren(&self, arguments: &[&str], stdin: &str) -> String {
-        let mut child = Command::new(WARREN)
-            .args(arguments)
-            .arg("--data")
-            .arg(self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("warren runs");
-        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-        let output = child.wait_with_output().expect("an end");
-        assert!(output.status.success());
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        let data = self.folder.path().to_str().expect("a path");
+        Warren::command(WARREN).args(arguments).args(["--data", data]).say(stdin)
     }
 
     fn with_ana(self) -> Self {

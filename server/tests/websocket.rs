@@ -1,7 +1,5 @@
 //! The WebSocket as clients meet it: the real binary on a private port.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -73,17 +71,7 @@ impl Desk {
 
     /// Runs `warren` beside the service, as an operator does.
     fn warren(&self, arguments: &[&str], stdin: &str) -> String {
-        let mut child = Command::new(WARREN)
-            .args(arguments)
-            .args(["--data", self.data()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("warren runs");
-        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-        let output = child.wait_with_output().expect("an end");
-        assert!(output.status.success());
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        Warren::command(WARREN).args(arguments).args(["--data", self.data()]).say(stdin)
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,8 +1,8 @@
 //! A real `warren` process: started, waited for, killed by pid.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +28,31 @@ impl WarrenCommand {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
         self
+    }
+
+    /// Runs it to its end, and gives what it wrote.
+    ///
+    /// # Panics
+    /// If it can't be run, or ends before it has read all of `stdin`.
+    #[must_use]
+    #[track_caller]
+    pub fn run(mut self, stdin: &str) -> Output {
+        self.0.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.0.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.0));
+        child.stdin.take().expect("a pipe").write_all(stdin.as_bytes()).expect("written");
+        child.wait_with_output().expect("an end")
+    }
+
+    /// Runs it as [`WarrenCommand::run`] does, and gives what it printed.
+    ///
+    /// # Panics
+    /// With what it wrote to standard error, if it doesn't succeed.
+    #[track_caller]
+    pub fn say(self, stdin: &str) -> String {
+        let what = format!("{:?}", self.0);
+        let output = self.run(stdin);
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     /// Starts it and waits for its `ready` line.

@@ -1,7 +1,5 @@
 //! The desk that suffers, and what is asked of it.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -97,17 +95,7 @@ impl Desk {
 
     /// Runs `warren` beside the service, as an operator does.
     fn warren(&self, arguments: &[&str], stdin: &str) -> String {
-        let mut child = Command::new(WARREN)
-            .args(arguments)
-            .args(&self.common)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("warren runs");
-        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
-        let output = child.wait_with_output().expect("an end");
-        assert!(output.status.success());
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        Warren::command(WARREN).args(arguments).args(&self.common).say(stdin)
     }
 
     pub(crate) async fn post(&self, call: &str) -> reqwest::Response {
