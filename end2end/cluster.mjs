@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { post, root, until } from "./lib.mjs";
+import { id, live, post, root, signIn, until } from "./lib.mjs";
 
 const xtask = process.env.XTASK_BIN ?? join(root, "target/debug/xtask");
 /// Between two of a writer's words.
@@ -61,6 +61,20 @@ export async function cluster() {
     rmSync(folder, { recursive: true, force: true });
   };
   return { ...state, kill, drain, aggregator, stop };
+}
+
+/// Signs in, lets a chat begin, and opens it; gives its interaction.
+export async function openChat(all, page, chat) {
+  await signIn(page, all.web, "ada", "warren-demo");
+  await live(page);
+  await post(all.external, all.key, "chat", {
+    type: "chat.started", chat, contact: { name: "Lena Vogt" }, text: "Hello?",
+  });
+  const row = page.locator(id("row"), { hasText: "Lena Vogt" });
+  await row.waitFor();
+  const interaction = await row.getAttribute("data-id");
+  await row.click();
+  return interaction;
 }
 
 /// A customer who writes steadily; a 503 or a cut line is sent again under the

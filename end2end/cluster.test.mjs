@@ -3,8 +3,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cluster, writer } from "./cluster.mjs";
-import { id, launch, live, open, post, signIn, snapshot, until } from "./lib.mjs";
+import { cluster, openChat, writer } from "./cluster.mjs";
+import { id, launch, live, open, snapshot, until } from "./lib.mjs";
 
 test("an aggregator, a backend and a broker node die; the page goes on, nothing is missing", async (t) => {
   const all = await cluster();
@@ -14,15 +14,7 @@ test("an aggregator, a backend and a broker node die; the page goes on, nothing 
   const page = await open(browser);
   let socket = "";
   page.on("websocket", (one) => (socket = one.url()));
-  await signIn(page, all.web, "ada", "warren-demo");
-  await live(page);
-  await post(all.external, all.key, "chat", {
-    type: "chat.started", chat: "s-1", contact: { name: "Lena Vogt" }, text: "Hello?",
-  });
-  const row = page.locator(id("row"), { hasText: "Lena Vogt" });
-  await row.waitFor();
-  const interaction = await row.getAttribute("data-id");
-  await row.click();
+  const interaction = await openChat(all, page, "s-1");
   await page.waitForSelector(id("thread"));
 
   const customer = writer(all, "s-1");

@@ -3,8 +3,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cluster, writer } from "./cluster.mjs";
-import { id, launch, live, open, post, signIn, snapshot, until } from "./lib.mjs";
+import { cluster, openChat, writer } from "./cluster.mjs";
+import { id, launch, live, open, snapshot, until } from "./lib.mjs";
 
 /// Writes down each state of the pill, those that last for one microtask too,
 /// and each message in the order in which it comes onto the screen.
@@ -37,15 +37,7 @@ test("an aggregator drains; the page moves without a word, each event comes once
     sockets.push(one);
     socket.on("close", () => (one.closed = true));
   });
-  await signIn(page, all.web, "ada", "warren-demo");
-  await live(page);
-  await post(all.external, all.key, "chat", {
-    type: "chat.started", chat: "s-1", contact: { name: "Lena Vogt" }, text: "Hello?",
-  });
-  const row = page.locator(id("row"), { hasText: "Lena Vogt" });
-  await row.waitFor();
-  const interaction = await row.getAttribute("data-id");
-  await row.click();
+  const interaction = await openChat(all, page, "s-1");
   await page.locator(id("entry"), { hasText: "Hello?" }).waitFor();
   await page.evaluate(watch);
 
