@@ -108,6 +108,15 @@ test("a call goes to a colleague, to a queue and back, from thread and call bar"
   await until("no dialog", async () => !(await ana.isVisible("#transfer")));
   assert.equal(await focused(ana), "call-transfer");
   await ana.keyboard.press("Enter");
+  await ana.waitForSelector(choice);
+  // Closed and opened again before the page hears of the closing, a frame later.
+  await ana.evaluate(() => {
+    const dialog = document.querySelector("#transfer");
+    window.closed = new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+    dialog.close();
+    document.querySelector("[data-testid=call-transfer]").click();
+  });
+  await ana.evaluate(() => window.closed);
   await ana.click(choice);
   // Ben answers, and hands it to a queue that he writes.
   await ben.click(id("offer-accept"));

@@ -137,6 +137,10 @@ mod real {
         }
     }
 
+    pub(crate) fn is_dialog_open(selector: &str) -> bool {
+        dialog(selector).is_some_and(|dialog| dialog.open())
+    }
+
     /// Closes a dialog. True if it was open.
     pub(crate) fn close_dialog(selector: &str) -> bool {
         let open = dialog(selector).filter(web_sys::HtmlDialogElement::open);
@@ -273,6 +277,10 @@ mod stand_in {
     pub(crate) fn press(_selector: &str) {}
 
     pub(crate) fn open_dialog(_selector: &str) {}
+
+    pub(crate) fn is_dialog_open(_selector: &str) -> bool {
+        false
+    }
 
     pub(crate) fn close_dialog(_selector: &str) -> bool {
         false

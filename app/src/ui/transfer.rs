@@ -18,8 +18,9 @@ pub(super) fn TransferButton(id: InteractionId, testid: &'static str) -> impl In
     let busy = Memo::new(move |_| ui.is_pending(Some(id), kind));
     let open = move |_| {
         ui.handing.set(Some(id));
-        // With its agents: the first of them gets the focus.
-        request_animation_frame(|| browser::open_dialog(DIALOG));
+        browser::open_dialog(DIALOG);
+        // Its agents are there by then.
+        request_animation_frame(|| browser::focus("[data-testid=transfer-agent]"));
     };
     view! {
         <button class="button" type="button" data-testid=testid aria-haspopup="dialog"
@@ -61,6 +62,12 @@ pub(super) fn TransferDialog() -> impl IntoView {
             })
         })
     });
+    // Told a frame late: it may be open again by then.
+    let closed = move |_| {
+        if !browser::is_dialog_open(DIALOG) {
+            ui.handing.set(None);
+        }
+    };
     // The caller has hung up.
     Effect::new(move || {
         if !possible.get() {
@@ -96,7 +103,7 @@ pub(super) fn TransferDialog() -> impl IntoView {
     };
     view! {
         <dialog id="transfer" class="dialog" aria-labelledby="transfer-title" data-testid="transfer"
-            on:close=move |_| ui.handing.set(None)>
+            on:close=closed>
             <h2 id="transfer-title">
                 "Transfer " {move || row.with(|row| row.as_ref().map(title))}
             </h2>
