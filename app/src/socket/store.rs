@@ -76,14 +76,13 @@ impl Store {
         let Some(commands) = self.commands(IdbTransactionMode::Readonly) else { return Vec::new() };
         let Ok(request) = commands.get_all() else { return Vec::new() };
         let Ok(values) = answer(&request).await else { return Vec::new() };
-        let mut kept: Vec<Kept> = js_sys::Array::from(&values)
+        // They come in the order of their keys, and an id begins with its time.
+        js_sys::Array::from(&values)
             .iter()
             .filter_map(|value| value.as_string())
             .filter_map(|json| Kept::from_text(&json))
             .filter(|one: &Kept| &one.login == login)
-            .collect();
-        kept.sort_by_key(|one| one.at);
-        kept
+            .collect()
     }
 
     pub(super) fn put(&self, one: &Kept) {

@@ -7,7 +7,7 @@ mod outgoing;
 mod presence;
 mod reduce;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use domain::{EventId, Interaction, InteractionId, Login, Recorded, Role, Timestamp};
 use protocol::{AgentView, Principal};
@@ -114,8 +114,13 @@ impl Desk {
     /// The queues that are heard of, by name.
     #[must_use]
     pub fn queues(&self) -> Vec<String> {
-        let names: BTreeSet<_> = self.rows.values().filter_map(|row| row.queue.as_ref()).collect();
-        names.into_iter().cloned().collect()
+        let mut names: Vec<String> = Vec::new();
+        for name in self.rows.values().filter_map(|row| row.queue.as_ref()) {
+            if let Err(at) = names.binary_search(name) {
+                names.insert(at, name.clone());
+            }
+        }
+        names
     }
 
     /// An agent, as colleagues see one.

@@ -11,6 +11,7 @@ use leptos_router::components::Redirect;
 use leptos_router::hooks::use_location;
 use protocol::{DeadLetterList, DeadLetterView};
 
+use super::erased::{Key, each, effect};
 use super::icons::ChannelIcon;
 use crate::api;
 use crate::codec::with_page;
@@ -170,7 +171,7 @@ fn Letters(first: DeadLetterList) -> impl IntoView {
         said: RwSignal::new(None),
     };
     provide_context(ui);
-    Effect::new(move || {
+    effect(move || {
         if let Ok(again) = set_interval_with_handle(move || ui.refresh(), REFRESH) {
             on_cleanup(move || again.clear());
         }
@@ -188,22 +189,23 @@ fn Letters(first: DeadLetterList) -> impl IntoView {
     };
     view! {
         <div class="letters-head">
-            <p role="status" data-testid="dead-count">{told}</p>
-            <Show when=move || { count.get().0 > 1 }>
+            <p role="status" data-testid="dead-count">{move || told()}</p>
+            {move || (count.get().0 > 1).then(|| view! {
                 <button class="button" type="button" data-testid="replay-all"
                     disabled=move || !ui.busy.with(HashSet::is_empty) on:click=all>
                     "Replay all"
                 </button>
-            </Show>
+            }.into_any())}
         </div>
         {move || ui.said.get().map(|said| {
-            view! { <p class="form-error" role="alert">{said}</p> }
+            view! { <p class="form-error" role="alert">{said}</p> }.into_any()
         })}
         <ul class="letters">
-            <For each=move || ui.list.get().dead
-                key=|one| (one.channel, one.id.clone(), one.deaths.len()) let:letter>
-                <Letter letter=letter/>
-            </For>
+            {each(
+                move || ui.list.get().dead,
+                |one| Key::Text(format!("{} {} {}", one.channel, one.deaths.len(), one.id)),
+                |letter| view! { <Letter letter=letter/> }.into_any(),
+            )}
         </ul>
     }
     .into_any()
@@ -272,7 +274,7 @@ fn Letter(letter: DeadLetterView) -> impl IntoView {
             </div>
             {move || {
                 let shown = open.get().then(|| ui.shown.get()).flatten();
-                shown.map(|letter| view! { <Body letter=letter/> })
+                shown.map(|letter| view! { <Body letter=letter/> }.into_any())
             }}
         </li>
     }

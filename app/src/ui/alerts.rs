@@ -9,6 +9,7 @@ use domain::InteractionId;
 use leptos::prelude::*;
 use leptos_meta::Title;
 
+use super::erased::effect;
 use super::icons::{BELL, BELL_OFF, Icon};
 use super::wiring::{Wiring, wiring};
 use crate::state::{attention, title};
@@ -43,7 +44,7 @@ pub(super) fn Alerts() -> impl IntoView {
         }
         offers
     });
-    Effect::new(move || {
+    effect(move || {
         if offers.with(BTreeSet::is_empty) {
             return;
         }
@@ -88,14 +89,14 @@ pub(super) fn Alerts() -> impl IntoView {
             });
         }
     };
-    Effect::new(move || {
+    effect(move || {
         ui.selected.track();
         read();
         let seen = window_event_listener_untyped("visibilitychange", move |_| read());
         on_cleanup(move || seen.remove());
     });
     let count = Memo::new(move |_| offers.with(BTreeSet::len) + ui.unread.with(BTreeSet::len));
-    Effect::new(move || alarm::badge(count.get() > 0));
+    effect(move || alarm::badge(count.get() > 0));
     let title = move || match count.get() {
         0 => "Warren".to_owned(),
         count => format!("({count}) Warren"),
@@ -117,7 +118,7 @@ fn tell(ui: Wiring, id: InteractionId, what: &str) {
 pub(super) fn AlertsButton() -> impl IntoView {
     let ui = wiring();
     let on = RwSignal::new(true);
-    Effect::new(move || {
+    effect(move || {
         if ui.alive.get() {
             on.set(wanted());
         }
@@ -133,7 +134,7 @@ pub(super) fn AlertsButton() -> impl IntoView {
     view! {
         <button class="icon-button" type="button" title="Sound and notifications"
             data-testid="alerts" aria-pressed=move || on.get().to_string() on:click=switch>
-            {move || if on.get() { view! { <Icon d=BELL/> } } else { view! { <Icon d=BELL_OFF/> } }}
+            {move || view! { <Icon d=if on.get() { BELL } else { BELL_OFF }/> }.into_any()}
             <span class="hidden">"Sound and notifications"</span>
         </button>
     }

@@ -9,6 +9,7 @@ use leptos_meta::Title;
 use protocol::{Alert, AuditMember, AuditView, Difference, Hop, HopReport};
 
 use super::admin::{AdminTabs, moment, refused};
+use super::erased::effect;
 use crate::api;
 use crate::codec::with_page;
 
@@ -47,7 +48,7 @@ pub(super) fn AuditPage() -> impl IntoView {
 fn Account(first: AuditView) -> impl IntoView {
     let audit = RwSignal::new(first);
     let failed = RwSignal::new(None::<String>);
-    Effect::new(move || {
+    effect(move || {
         let read = move || {
             spawn_local(async move {
                 match api::audit().await {
@@ -70,12 +71,14 @@ fn Account(first: AuditView) -> impl IntoView {
             <div data-testid=format!("audit-{}", label.to_lowercase().replace(' ', "-"))
                 class:bad=wrong>
                 <dt>{label}</dt>
-                <dd>{move || value.get()}</dd>
+                <dd>{move || value.get().to_string()}</dd>
             </div>
         }
     };
     view! {
-        {move || failed.get().map(|said| view! { <p class="form-error" role="alert">{said}</p> })}
+        {move || failed.get().map(|said| {
+            view! { <p class="form-error" role="alert">{said}</p> }.into_any()
+        })}
         <dl class="audit-totals">
             {total("Missing", true, |audit| audit.totals.missing)}
             {total("Altered", true, |audit| audit.totals.altered)}

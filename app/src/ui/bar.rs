@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use leptos::server_fn::ServerFn;
 
 use super::alerts::AlertsButton;
+use super::erased::{effect, live};
 use super::icons::{EXIT, Icon, Logo, SEARCH, THEME};
 use super::presence::PresenceSelect;
 use super::wiring::{Wiring, wiring};
@@ -75,7 +76,8 @@ fn Notice() -> impl IntoView {
         <div class="notices" role="status" aria-live="polite">
             {move || {
                 fresh.get().map(|(text, level)| {
-                    view! { <span class=format!("notice notice-{}", level.as_str())>{text}</span> }
+                    let class = format!("notice notice-{}", level.as_str());
+                    view! { <span class=class>{text}</span> }.into_any()
                 })
             }}
         </div>
@@ -87,15 +89,17 @@ fn Notice() -> impl IntoView {
 #[component]
 fn Unkept() -> impl IntoView {
     let ui = wiring();
-    let shown = move || {
-        (!ui.keeps.get()).then(|| view! {
-        <span class="notice notice-warning" role="status" data-testid="unkept"
-            title="This browser gives the page no storage: what is still being sent is lost if you close or reload it.">
-            "Keep this tab open while it sends"
-        </span>
+    live(move || {
+        (!ui.keeps.get()).then(|| {
+            view! {
+                <span class="notice notice-warning" role="status" data-testid="unkept"
+                    title="This browser gives the page no storage: what is still being sent is lost if you close or reload it.">
+                    "Keep this tab open while it sends"
+                </span>
+            }
+            .into_any()
+        })
     })
-    };
-    shown.into_any()
 }
 
 /// What a trouble means for whoever works here.
@@ -149,7 +153,7 @@ fn SignOutButton() -> impl IntoView {
         event.prevent_default();
         action.dispatch(SignOut {});
     };
-    Effect::new(move || {
+    effect(move || {
         if let Some(Ok(()) | Err(DeskError::SignedOut)) = action.value().get() {
             ui.tell(super::wiring::Tell::Stop);
             browser::go("/sign-in");

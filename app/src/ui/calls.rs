@@ -4,6 +4,7 @@ use domain::{AgentCommand, CallState, Interaction, InteractionId, Stage};
 use leptos::prelude::*;
 
 use super::controls::{ActionButton, simple};
+use super::erased::{Key, each, live};
 use super::icons::ChannelIcon;
 use super::transfer::TransferButton;
 use super::wiring::{address, wiring};
@@ -16,7 +17,7 @@ pub(super) fn CallBar() -> impl IntoView {
     let calls = Memo::new(move |_| {
         ui.desk.with(|desk| desk.my_calls().iter().map(|row| row.id).collect::<Vec<_>>())
     });
-    move || {
+    live(move || {
         let calls = calls.get();
         (!calls.is_empty()).then(|| {
             view! {
@@ -26,7 +27,7 @@ pub(super) fn CallBar() -> impl IntoView {
             }
             .into_any()
         })
-    }
+    })
 }
 
 #[component]
@@ -79,9 +80,9 @@ fn Call(id: InteractionId) -> impl IntoView {
         <div class="call" class:held=move || word() == "On hold">
             <ChannelIcon channel=domain::Channel::Voice/>
             <a class="call-who" href=href>{move || row.with(|row| row.as_ref().map(title))}</a>
-            <span class="call-state">{word}</span>
-            <span class="call-timer">{timer}</span>
-            <span class="call-buttons">{buttons}</span>
+            <span class="call-state">{move || word()}</span>
+            <span class="call-timer">{move || timer()}</span>
+            <span class="call-buttons">{move || buttons()}</span>
         </div>
     }
     .into_any()
@@ -96,9 +97,11 @@ pub(super) fn Offers() -> impl IntoView {
     });
     view! {
         <section class="offers" aria-label="Offers" aria-live="assertive">
-            <For each=move || offers.get() key=|id| *id let:id>
-                <OfferCard id=id/>
-            </For>
+            {each(
+                move || offers.get(),
+                |id| Key::Id(id.0),
+                |id| view! { <OfferCard id=id/> }.into_any(),
+            )}
         </section>
     }
     .into_any()
@@ -149,7 +152,7 @@ fn OfferCard(id: InteractionId) -> impl IntoView {
             </svg>
             <div class="offer-words">
                 <a href=href>{move || row.with(|row| row.as_ref().map(title))}</a>
-                <p>{words}</p>
+                <p>{move || words()}</p>
             </div>
             {channel.map(|channel| view! { <ChannelIcon channel=channel/> })}
             <div class="offer-buttons">

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use protocol::Signal as WireSignal;
 
 use super::controls::available;
+use super::erased::effect;
 use super::wiring::wiring;
 use crate::browser;
 use crate::state::Action;
@@ -28,7 +29,7 @@ pub(super) fn Composer(id: InteractionId) -> impl IntoView {
         let kind = if noting { "note" } else { "reply" };
         format!("draft:{}:{id}:{kind}", login.unwrap_or_default())
     };
-    Effect::new(move || draft.set(browser::load(&key(noting.get())).unwrap_or_default()));
+    effect(move || draft.set(browser::load(&key(noting.get())).unwrap_or_default()));
     let told_at: StoredValue<Option<Timestamp>> = StoredValue::new(None);
     let written = move |event| {
         let text = event_target_value(&event);
@@ -78,7 +79,8 @@ pub(super) fn Composer(id: InteractionId) -> impl IntoView {
     });
     let warning = move || {
         somebody.get().filter(|_| !noting.get() && kind == Some(Kind::Chat)).map(|name| {
-            view! { <p class="composer-warning">{format!("{name} is answering this chat.")}</p> }
+            let words = format!("{name} is answering this chat.");
+            view! { <p class="composer-warning">{words}</p> }.into_any()
         })
     };
     let placeholder = move || match (noting.get(), kind) {
@@ -102,7 +104,7 @@ pub(super) fn Composer(id: InteractionId) -> impl IntoView {
                     "Note"
                 </button>
             </div>
-            {warning}
+            {move || warning()}
             <textarea id="composer-text" data-testid="composer-text" rows="3"
                 aria-label=placeholder placeholder=placeholder
                 prop:value=move || draft.get() on:input=written on:keydown=pressed></textarea>

@@ -9,6 +9,7 @@ use leptos::task::spawn_local;
 use protocol::JourneyStage;
 use uuid::Uuid;
 
+use super::erased::{Key, each, effect, live};
 use super::icons::{CLOSE, ChannelIcon, Icon};
 use super::wiring::{address, wiring};
 use crate::api;
@@ -43,16 +44,14 @@ pub(super) fn ContextPane() -> impl IntoView {
     .into_any()
 }
 
-fn fact(name: &'static str, value: Option<String>) -> Option<impl IntoView> {
-    value.map(|value| {
-        view! { <div><dt>{name}</dt><dd>{value}</dd></div> }
-    })
+fn fact(name: &'static str, value: Option<String>) -> Option<AnyView> {
+    value.map(|value| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }.into_any())
 }
 
 #[component]
 fn Person(id: InteractionId) -> impl IntoView {
     let row = wiring().row(id);
-    move || {
+    live(move || {
         row.with(|row| {
             let row = row.as_ref()?;
             let contact = row.contact.clone().unwrap_or_default();
@@ -73,7 +72,7 @@ fn Person(id: InteractionId) -> impl IntoView {
                 .into_any(),
             )
         })
-    }
+    })
 }
 
 #[component]
@@ -95,6 +94,7 @@ fn Facts(id: InteractionId) -> impl IntoView {
             {fact("Ended", row.end_reason.map(|it| it.as_str().replace('_', " ")))}
             {fact("Back in", row.until.map(|until| ui.left(until)))}
         }
+        .into_any()
     };
     view! {
         <section>
@@ -121,22 +121,22 @@ fn Tags(id: InteractionId) -> impl IntoView {
             draft.set(String::new());
         }
     };
+    let tag = move |tag: String| {
+        let (label, words) = (format!("Remove the tag {tag}"), tag.clone());
+        let remove = move |_| ui.give(AgentCommand::Untag { interaction_id: id, tag: tag.clone() });
+        view! {
+            <li>
+                {words}
+                <button type="button" aria-label=label on:click=remove>"\u{d7}"</button>
+            </li>
+        }
+        .into_any()
+    };
     view! {
         <section>
             <h3>"Tags"</h3>
             <ul class="tags">
-                <For each=move || tags.get() key=Clone::clone let:tag>
-                    <li>
-                        {tag.clone()}
-                        <button type="button" aria-label=format!("Remove the tag {tag}")
-                            on:click=move |_| ui.give(AgentCommand::Untag {
-                                interaction_id: id,
-                                tag: tag.clone(),
-                            })>
-                            "\u{d7}"
-                        </button>
-                    </li>
-                </For>
+                {each(move || tags.get(), |tag| Key::Text(tag.clone()), tag)}
             </ul>
             <form class="tag-form" on:submit=add>
                 <input aria-label="Add a tag" placeholder="Add a tag" maxlength="60"
@@ -170,7 +170,7 @@ fn Journey(id: InteractionId) -> impl IntoView {
             }
         });
     };
-    Effect::new(move || {
+    effect(move || {
         journey.set(None);
         let Some(cause) = chosen.get().map(|entry| entry.cause) else { return };
         read(cause);
@@ -178,7 +178,7 @@ fn Journey(id: InteractionId) -> impl IntoView {
             on_cleanup(move || again.clear());
         }
     });
-    move || {
+    live(move || {
         chosen.get().map(|entry| {
             view! {
                 <section class="journey" data-testid="journey">
@@ -197,11 +197,11 @@ fn Journey(id: InteractionId) -> impl IntoView {
             }
             .into_any()
         })
-    }
+    })
 }
 
 /// Each step with how long after the first it was reached, and by how many.
-fn stages(reached: &[JourneyStage]) -> impl IntoView + use<> {
+fn stages(reached: &[JourneyStage]) -> Vec<AnyView> {
     let began = reached.first().map(|first| first.at);
     reached
         .iter()
@@ -224,8 +224,9 @@ fn stages(reached: &[JourneyStage]) -> impl IntoView + use<> {
                     <span class="stage-at">{when}</span>
                 </li>
             }
+            .into_any()
         })
-        .collect_view()
+        .collect()
 }
 
 #[component]
@@ -256,8 +257,9 @@ fn Related(id: InteractionId) -> impl IntoView {
                 </a>
             </li>
         }
+        .into_any()
     };
-    move || {
+    live(move || {
         let related = related.get();
         (!related.is_empty()).then(|| {
             view! {
@@ -268,5 +270,5 @@ fn Related(id: InteractionId) -> impl IntoView {
             }
             .into_any()
         })
-    }
+    })
 }

@@ -6,6 +6,7 @@ use domain::{AgentCommand, Interaction, InteractionId, Login, Priority, TicketSt
 use leptos::prelude::*;
 use protocol::AgentView;
 
+use super::erased::live;
 use super::transfer::TransferButton;
 use super::wiring::wiring;
 use crate::state::{Action, actions};
@@ -126,7 +127,7 @@ pub(super) fn Controls() -> impl IntoView {
     let current = ui.current();
     let available = available();
     let id = Memo::new(move |_| current.with(|row| row.as_ref().map(|row| row.id)));
-    move || {
+    live(move || {
         let id = id.get()?;
         let me = ui.desk.with_untracked(|desk| desk.login().cloned())?;
         let controls = available
@@ -139,8 +140,8 @@ pub(super) fn Controls() -> impl IntoView {
                 None => choice(action, id, current),
             })
             .collect_view();
-        Some(view! { <div class="controls">{controls}</div> })
-    }
+        Some(view! { <div class="controls">{controls}</div> }.into_any())
+    })
 }
 
 fn choice(action: Action, id: InteractionId, current: Memo<Option<Interaction>>) -> AnyView {

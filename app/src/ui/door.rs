@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use leptos::server_fn::ServerFn;
 use leptos_router::components::Redirect;
 
+use super::erased::{effect, live};
 use super::icons::Logo;
 use crate::api::{self, CreateFirstAdmin, SignIn};
 use crate::browser;
@@ -14,7 +15,7 @@ use crate::desk::DeskError;
 
 /// Goes to the desk once the form was taken.
 fn enter_when_done(value: impl Fn() -> Option<Result<(), DeskError>> + 'static) {
-    Effect::new(move || {
+    effect(move || {
         if let Some(Ok(())) = value() {
             browser::go("/inbox");
         }
@@ -22,15 +23,13 @@ fn enter_when_done(value: impl Fn() -> Option<Result<(), DeskError>> + 'static) 
 }
 
 #[component]
-fn FormError<F>(value: F) -> impl IntoView
-where
-    F: Fn() -> Option<Result<(), DeskError>> + Send + Sync + 'static,
-{
-    move || {
-        value().and_then(Result::err).map(|error| {
+fn FormError(value: Signal<Option<Result<(), DeskError>>>) -> impl IntoView {
+    live(move || {
+        value.get().and_then(Result::err).map(|error| {
             view! { <p class="form-error" role="alert" data-testid="error">{sentence(&error)}</p> }
+                .into_any()
         })
-    }
+    })
 }
 
 fn sentence(error: &DeskError) -> String {
@@ -88,7 +87,7 @@ pub(super) fn SignInPage() -> impl IntoView {
                         <input name="password" type="password" autocomplete="current-password"
                             required data-testid="password"/>
                     </label>
-                    <FormError value=move || value.get()/>
+                    <FormError value=value.into()/>
                     <button class="button primary" type="submit" data-testid="sign-in"
                         disabled=move || action.pending().get()>
                         "Sign in"
@@ -144,7 +143,7 @@ pub(super) fn SetupPage() -> impl IntoView {
                         <input name="password" type="password" autocomplete="new-password"
                             required data-testid="setup-password"/>
                     </label>
-                    <FormError value=move || value.get()/>
+                    <FormError value=value.into()/>
                     <button class="button primary" type="submit" data-testid="setup-submit"
                         disabled=move || action.pending().get()>
                         "Create and sign in"

@@ -3,6 +3,7 @@
 use domain::{AgentCommand, CommandId, InteractionId, Recorded};
 use leptos::prelude::*;
 
+use super::erased::{Key, each};
 use super::failures::reason;
 use super::wiring::{Tell, wiring};
 use crate::browser;
@@ -45,16 +46,21 @@ pub(super) fn Timeline(id: InteractionId) -> impl IntoView {
     view! {
         <div class="timeline" tabindex="0" role="log" aria-label="Timeline">
             <ol>
-                <For each=entries key=|entry| entry.id let:entry>
-                    <Entry entry=entry/>
-                </For>
-                <For each=move || waiting.get()
-                    key=|one: &Outgoing| (one.id, format!("{:?}", one.progress)) let:one>
-                    <Waiting one=one/>
-                </For>
+                {each(
+                    entries,
+                    |entry| Key::Id(entry.id.0),
+                    |entry| view! { <Entry entry=entry/> }.into_any(),
+                )}
+                {each(
+                    move || waiting.get(),
+                    |one| Key::Text(format!("{} {:?}", one.id, one.progress)),
+                    |one| view! { <Waiting one=one/> }.into_any(),
+                )}
             </ol>
             {move || {
-                edition.get().is_none().then(|| view! { <p class="loading">"Loading\u{2026}"</p> })
+                edition.get().is_none().then(|| {
+                    view! { <p class="loading">"Loading\u{2026}"</p> }.into_any()
+                })
             }}
         </div>
     }

@@ -4,6 +4,7 @@ use domain::{AgentCommand, CommandId, InteractionId};
 use leptos::prelude::*;
 use protocol::ReplyError;
 
+use super::erased::live;
 use super::wiring::{Tell, address, wiring};
 use crate::state::{Outgoing, Progress, text_of, title};
 
@@ -86,7 +87,7 @@ pub(super) fn Failures(id: InteractionId) -> impl IntoView {
     let failed = failed(move |one| {
         one.command.interaction_id() == Some(id) && text_of(&one.command).is_none()
     });
-    move || failed.get().into_iter().map(|one| failure(one, false)).collect_view()
+    live(move || failed.get().into_iter().map(|one| failure(one, false)).collect_view())
 }
 
 /// What failed and isn't about what is on the screen, in every room.
@@ -105,7 +106,7 @@ pub(super) fn Elsewhere() -> impl IntoView {
     .into_any()
 }
 
-fn failure(one: Failed, elsewhere: bool) -> impl IntoView {
+fn failure(one: Failed, elsewhere: bool) -> AnyView {
     let ui = wiring();
     let Failed { id, wish, reason, again, at } = one;
     let place = at.filter(|_| elsewhere).map(|(at, name)| {

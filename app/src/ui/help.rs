@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::erased::effect;
 use super::wiring::wiring;
 use crate::browser;
 
@@ -32,7 +33,7 @@ const KEYS: [(&str, &str); 20] = [
 pub(super) fn Help() -> impl IntoView {
     let ui = wiring();
     let off = RwSignal::new(false);
-    Effect::new(move || {
+    effect(move || {
         if ui.alive.get() {
             off.set(browser::load("keys").as_deref() == Some("off"));
         }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use domain::{Channel, Interaction, InteractionId, Stage, TicketStatus};
 use leptos::prelude::*;
 
+use super::erased::{Key, each, effect};
 use super::icons::{ChannelIcon, Icon, PLUS};
 use super::wiring::{address, wiring};
 use crate::browser;
@@ -42,7 +43,7 @@ pub(super) fn ListPane() -> impl IntoView {
                             <a href=href aria-current=current>
                                 {view.label()}
                                 <span class="count">
-                                    {move || counts.get().get(index).copied().unwrap_or(0)}
+                                    {move || counts.get().get(index).copied().unwrap_or(0).to_string()}
                                 </span>
                             </a>
                         }
@@ -133,7 +134,7 @@ fn Rows() -> impl IntoView {
                 shown.set(all);
             }
         } else {
-            let there: BTreeSet<_> = all.iter().collect();
+            let there: BTreeSet<_> = all.iter().copied().collect();
             if shown.with_untracked(|shown| shown.iter().any(|id| !there.contains(id))) {
                 shown.update(|shown| shown.retain(|id| there.contains(id)));
             }
@@ -142,7 +143,7 @@ fn Rows() -> impl IntoView {
     });
     let new = Memo::new(move |_| {
         shown.with(|shown| {
-            let shown: BTreeSet<_> = shown.iter().collect();
+            let shown: BTreeSet<_> = shown.iter().copied().collect();
             all.with(|all| all.iter().filter(|id| !shown.contains(id)).count())
         })
     });
@@ -163,19 +164,19 @@ fn Rows() -> impl IntoView {
         shown.with(|shown| shown.get(sight.rows(shown.len())).unwrap_or_default().to_vec())
     });
     // The room of those that aren't drawn.
-    Effect::new(move || {
+    effect(move || {
         let sight = sight.get();
         let (before, len) = shown.with(|shown| (sight.rows(shown.len()).start, shown.len()));
         let px = |rows: usize| i32::try_from(rows).unwrap_or(0) * ROW_PX;
         browser::pad(ROWS, px(before), px(len));
     });
-    Effect::new(move || {
+    effect(move || {
         look();
         let resized = window_event_listener(leptos::ev::resize, move |_| look());
         on_cleanup(move || resized.remove());
     });
     // The one that is open is in sight.
-    Effect::new(move || {
+    effect(move || {
         let selected = ui.selected.get();
         let at = shown.with_untracked(|shown| shown.iter().position(|id| Some(*id) == selected));
         if let Some(at) = at.and_then(|at| i32::try_from(at).ok()) {
@@ -193,17 +194,20 @@ fn Rows() -> impl IntoView {
                             {move || format!("{} new", new.get())}
                         </button>
                     }
+                    .into_any()
                 })
             }}
             <ul class="rows">
-                <For each=move || drawn.get() key=|id| *id let:id>
-                    <Row id=id/>
-                </For>
+                {each(
+                    move || drawn.get(),
+                    |id| Key::Id(id.0),
+                    |id| view! { <Row id=id/> }.into_any(),
+                )}
             </ul>
             {move || {
                 shown.with(Vec::is_empty).then(|| {
                     let text = ui.filter.with(empty);
-                    view! { <p class="empty">{text}</p> }
+                    view! { <p class="empty">{text}</p> }.into_any()
                 })
             }}
         </div>
@@ -263,17 +267,18 @@ fn Row(id: InteractionId) -> impl IntoView {
         row.with(|row| {
             let since = row.as_ref()?.waiting_since?;
             let late = ui.now.get().since(since).as_secs() >= 600;
-            Some(view! {
+            let waiting = view! {
                 <span class="waiting" class:late=late title="Waiting for us">{ui.ago(since)}</span>
-            })
+            };
+            Some(waiting.into_any())
         })
     };
     let age = move || {
         row.with(|row| {
             let row = row.as_ref()?;
-            row.waiting_since.is_none().then(|| {
-                view! { <span class="age">{ui.ago(row.updated_at)}</span> }
-            })
+            row.waiting_since
+                .is_none()
+                .then(|| view! { <span class="age">{ui.ago(row.updated_at)}</span> }.into_any())
         })
     };
     let preview = move || {
@@ -288,18 +293,18 @@ fn Row(id: InteractionId) -> impl IntoView {
     };
     let priority = move || {
         row.with(|row| {
-            row.as_ref()?
-                .priority
-                .filter(|priority| *priority >= domain::Priority::High)
-                .map(|priority| {
-                    view! { <span class=format!("chip priority-{priority}")>{priority.as_str()}</span> }
-                })
+            row.as_ref()?.priority.filter(|priority| *priority >= domain::Priority::High).map(
+                |priority| {
+                    let class = format!("chip priority-{priority}");
+                    view! { <span class=class>{priority.as_str()}</span> }.into_any()
+                },
+            )
         })
     };
     let state = move || {
         row.with(|row| {
             row.as_ref().map(chip).map(|(tone, word)| {
-                view! { <span class=format!("chip chip-{tone}")>{word}</span> }
+                view! { <span class=format!("chip chip-{tone}")>{word}</span> }.into_any()
             })
         })
     };
@@ -310,7 +315,7 @@ fn Row(id: InteractionId) -> impl IntoView {
                 Some(me) if *me == holder => "me".to_owned(),
                 _ => desk.name_of(&holder),
             });
-            Some(view! { <span class="holder">{name}</span> })
+            Some(view! { <span class="holder">{name}</span> }.into_any())
         })
     };
     view! {
@@ -323,24 +328,24 @@ fn Row(id: InteractionId) -> impl IntoView {
                         <span class="row-title">
                             {move || unread.get().then(|| view! {
                                 <span class="dot" role="img" aria-label="New"></span>
-                            })}
+                            }.into_any())}
                             {move || row.with(|row| row.as_ref().map(title))}
                         </span>
                         {move || {
                             let names = viewers.get();
                             (!names.is_empty()).then(|| {
                                 let title = format!("{} looking", names.join(", "));
-                                view! { <span class="viewers" title=title>{names.len()}</span> }
+                                view! { <span class="viewers" title=title>{names.len()}</span> }.into_any()
                             })
                         }}
-                        {waiting}
-                        {age}
+                        {move || waiting()}
+                        {move || age()}
                     </span>
                     <span class="row-line">
-                        <span class="row-preview">{preview}</span>
-                        {priority}
-                        {state}
-                        {holder}
+                        <span class="row-preview">{move || preview()}</span>
+                        {move || priority()}
+                        {move || state()}
+                        {move || holder()}
                     </span>
                 </span>
             </a>

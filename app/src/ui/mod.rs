@@ -11,6 +11,7 @@ mod context;
 mod controls;
 mod door;
 mod entries;
+mod erased;
 mod failures;
 mod help;
 mod icons;

@@ -4,6 +4,7 @@ use domain::{AgentCommand, CommandId, ContactId, InteractionId, Kind, Priority};
 use leptos::prelude::*;
 use leptos_router::hooks::use_navigate;
 
+use super::erased::effect;
 use super::failures::reason;
 use super::wiring::{Tell, Wiring, address, wiring};
 use crate::browser;
@@ -66,7 +67,7 @@ pub(super) fn NewTicket() -> impl IntoView {
         }
     };
     let navigate = use_navigate();
-    Effect::new(move || {
+    effect(move || {
         let Some(ticket) = given.get().map(ticket_of) else { return };
         if ui.desk.with(|desk| desk.rows.contains_key(&ticket)) {
             given.set(None);
@@ -77,11 +78,12 @@ pub(super) fn NewTicket() -> impl IntoView {
             }
         }
     });
-    let failure = move || match progress.get() {
-        Some(Progress::Failed(error)) => Some(view! {
+    let failure = move || {
+        let Some(Progress::Failed(error)) = progress.get() else { return None };
+        let failure = view! {
             <p class="form-error" role="alert" data-testid="new-ticket-error">{reason(&error)}</p>
-        }),
-        _ => None,
+        };
+        Some(failure.into_any())
     };
     let named = move || {
         contact.get().map(|(_, name)| {
@@ -91,6 +93,7 @@ pub(super) fn NewTicket() -> impl IntoView {
                     {format!("For {name}")}
                 </label>
             }
+            .into_any()
         })
     };
     let priority = |priority: &Priority| {
@@ -131,8 +134,8 @@ pub(super) fn NewTicket() -> impl IntoView {
                             data-testid="new-ticket-tags"/>
                     </label>
                 </div>
-                {named}
-                {failure}
+                {move || named()}
+                {move || failure()}
                 <div class="dialog-foot">
                     <button class="button" type="button"
                         on:click=|_| { browser::close_dialog(DIALOG); }>

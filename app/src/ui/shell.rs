@@ -13,6 +13,7 @@ use leptos_router::hooks::{use_location, use_navigate, use_query_map};
 use super::alerts::Alerts;
 use super::bar::TopBar;
 use super::calls::{CallBar, Offers};
+use super::erased::{Key, each};
 use super::failures::Elsewhere;
 use super::help::Help;
 use super::icons::{ADMIN, HELP, INBOX, Icon};
@@ -176,9 +177,11 @@ fn Queues() -> impl IntoView {
     let queues = Memo::new(move |_| ui.desk.with(Desk::queues));
     view! {
         <datalist id="queues">
-            <For each=move || queues.get() key=Clone::clone let:queue>
-                <option value=queue></option>
-            </For>
+            {each(
+                move || queues.get(),
+                |queue| Key::Text(queue.clone()),
+                |queue| view! { <option value=queue></option> }.into_any(),
+            )}
         </datalist>
     }
     .into_any()
@@ -206,6 +209,7 @@ fn Rail() -> impl IntoView {
                             <span>"Admin"</span>
                         </a>
                     }
+                    .into_any()
                 })
             }}
             <button class="rail-help" type="button" title="Keys (?)"

@@ -9,6 +9,7 @@ use protocol::Signal as WireSignal;
 use super::composer::Composer;
 use super::controls::Controls;
 use super::entries::Timeline;
+use super::erased::live;
 use super::failures::Failures;
 use super::icons::{BACK, ChannelIcon, INFO, Icon};
 use super::list::chip;
@@ -77,7 +78,7 @@ fn viewing() {
 #[component]
 fn Absent(id: InteractionId) -> impl IntoView {
     let ui = wiring();
-    move || {
+    live(move || {
         if ui.desk.with(|desk| desk.missing == Some(id)) {
             view! {
                 <p class="empty" data-testid="error">
@@ -89,7 +90,7 @@ fn Absent(id: InteractionId) -> impl IntoView {
         } else {
             view! { <p class="loading">"Loading\u{2026}"</p> }.into_any()
         }
-    }
+    })
 }
 
 #[component]
@@ -101,7 +102,7 @@ fn ThreadOf(id: InteractionId) -> impl IntoView {
     let state = move || {
         row.with(|row| {
             row.as_ref().map(chip).map(|(tone, word)| {
-                view! { <span class=format!("chip chip-{tone}")>{word}</span> }
+                view! { <span class=format!("chip chip-{tone}")>{word}</span> }.into_any()
             })
         })
     };
@@ -123,9 +124,9 @@ fn ThreadOf(id: InteractionId) -> impl IntoView {
                 {channel.map(|channel| view! { <ChannelIcon channel=channel/> })}
                 <div class="thread-title">
                     <h1>{move || row.with(|row| row.as_ref().map(title))}</h1>
-                    <p>{under}</p>
+                    <p>{move || under()}</p>
                 </div>
-                {state}
+                {move || state()}
                 <Viewers id=id/>
                 <button class="icon-button drawer-toggle" type="button" title="Details"
                     on:click=move |_| ui.drawer.update(|open| *open = !*open)>
@@ -155,7 +156,7 @@ fn Viewers(id: InteractionId) -> impl IntoView {
                 .collect::<Vec<_>>()
         })
     });
-    move || {
+    live(move || {
         let names = names.get();
         (!names.is_empty()).then(|| {
             view! {
@@ -164,8 +165,9 @@ fn Viewers(id: InteractionId) -> impl IntoView {
                     {format!("{} looking", names.join(", "))}
                 </span>
             }
+            .into_any()
         })
-    }
+    })
 }
 
 #[component]

@@ -3,6 +3,7 @@
 use domain::{AgentCommand, InteractionId, Login};
 use leptos::prelude::*;
 
+use super::erased::{Key, each, effect};
 use super::presence::presence_words;
 use super::wiring::{Wiring, wiring};
 use crate::browser;
@@ -69,7 +70,7 @@ pub(super) fn TransferDialog() -> impl IntoView {
         }
     };
     // The caller has hung up.
-    Effect::new(move || {
+    effect(move || {
         if !possible.get() {
             browser::close_dialog(DIALOG);
         }
@@ -94,12 +95,15 @@ pub(super) fn TransferDialog() -> impl IntoView {
     let back = move || {
         let queue = row.with(|row| row.as_ref().and_then(|row| row.queue.clone()))?;
         let words = format!("Back to {queue}");
-        Some(view! {
-            <button class="button" type="button" data-testid="transfer-back"
-                on:click=move |_| hand_on(ui, Some(queue.clone()), None)>
-                {words}
-            </button>
-        })
+        Some(
+            view! {
+                <button class="button" type="button" data-testid="transfer-back"
+                    on:click=move |_| hand_on(ui, Some(queue.clone()), None)>
+                    {words}
+                </button>
+            }
+            .into_any(),
+        )
     };
     view! {
         <dialog id="transfer" class="dialog" aria-labelledby="transfer-title" data-testid="transfer"
@@ -108,12 +112,14 @@ pub(super) fn TransferDialog() -> impl IntoView {
                 "Transfer " {move || row.with(|row| row.as_ref().map(title))}
             </h2>
             <ul class="pick" aria-label="To an agent">
-                <For each=move || agents.get() key=Clone::clone let:login>
-                    <Colleague login=login/>
-                </For>
+                {each(
+                    move || agents.get(),
+                    |login| Key::Text(login.to_string()),
+                    |login| view! { <Colleague login=login/> }.into_any(),
+                )}
             </ul>
             {move || agents.with(Vec::is_empty).then(|| {
-                view! { <p class="dialog-hint">"You are the only agent."</p> }
+                view! { <p class="dialog-hint">"You are the only agent."</p> }.into_any()
             })}
             <form id="transfer-queue" class="dialog-row" on:submit=to_queue>
                 <label>
@@ -124,7 +130,7 @@ pub(super) fn TransferDialog() -> impl IntoView {
                 <button class="button" type="submit">"Transfer"</button>
             </form>
             <form class="dialog-foot" method="dialog">
-                {back}
+                {move || back()}
                 <button class="button">"Cancel"</button>
             </form>
         </dialog>
@@ -148,8 +154,8 @@ fn Colleague(login: Login) -> impl IntoView {
             <button type="button" data-testid="transfer-agent" data-login=login.to_string()
                 data-presence=presence on:click=move |_| hand_on(ui, None, Some(login.clone()))>
                 <span class="dot"></span>
-                <b>{name}</b>
-                <span>{words}</span>
+                <b>{move || name()}</b>
+                <span>{move || words()}</span>
             </button>
         </li>
     }
