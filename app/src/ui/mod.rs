@@ -9,6 +9,7 @@ mod calls;
 mod composer;
 mod context;
 mod controls;
+mod dialog;
 mod door;
 mod entries;
 mod erased;

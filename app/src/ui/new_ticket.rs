@@ -1,9 +1,10 @@
 //! A ticket opened by hand.
 
-use domain::{AgentCommand, CommandId, ContactId, InteractionId, Kind, Priority};
+use domain::{AgentCommand, CommandId, ContactId, Interaction, InteractionId, Kind, Priority};
 use leptos::prelude::*;
 use leptos_router::hooks::use_navigate;
 
+use super::dialog::FormDialog;
 use super::erased::effect;
 use super::failures::reason;
 use super::wiring::{Tell, Wiring, address, wiring};
@@ -44,18 +45,16 @@ fn outgoing(ui: Wiring, id: Option<CommandId>) -> Option<Outgoing> {
 pub(super) fn NewTicket() -> impl IntoView {
     let ui = wiring();
     let current = ui.current();
-    let contact = Memo::new(move |_| {
-        current.with(|row| {
-            let contact = row.as_ref()?.contact.as_ref()?;
-            Some((contact.id?, contact.label().unwrap_or("this contact").to_owned()))
-        })
-    });
+    let contact = move |row: &Option<Interaction>| {
+        let contact = row.as_ref()?.contact.as_ref()?;
+        Some((contact.id?, contact.label().unwrap_or("this contact").to_owned()))
+    };
     let given = RwSignal::new(None::<CommandId>);
     let progress = Memo::new(move |_| outgoing(ui, given.get()).map(|one| one.progress));
     let busy = move || progress.get() == Some(Progress::Pending);
-    let submit = move |event| {
+    let submit = Callback::new(move |event| {
         let fields = browser::fields_of(&event, FIELDS);
-        let command = open_ticket(fields, contact.get_untracked().map(|(id, _)| id));
+        let command = open_ticket(fields, current.with_untracked(contact).map(|(id, _)| id));
         // The same once more is the same command: it may have been done.
         match untrack(|| outgoing(ui, given.get())) {
             Some(Outgoing { id, command: before, progress: Progress::Failed(error), .. })
@@ -65,7 +64,7 @@ pub(super) fn NewTicket() -> impl IntoView {
             }
             _ => given.set(ui.follow(command)),
         }
-    };
+    });
     let navigate = use_navigate();
     effect(move || {
         let Some(ticket) = given.get().map(ticket_of) else { return };
@@ -86,7 +85,7 @@ pub(super) fn NewTicket() -> impl IntoView {
         Some(failure.into_any())
     };
     let named = move || {
-        contact.get().map(|(_, name)| {
+        current.with(contact).map(|(_, name)| {
             view! {
                 <label class="check">
                     <input name="for" type="checkbox" checked data-testid="new-ticket-for"/>
@@ -102,52 +101,46 @@ pub(super) fn NewTicket() -> impl IntoView {
                 {priority.as_str()}
             </option>
         }
+        .into_any()
+    };
+    let send = view! {
+        <button class="button primary" type="submit" data-testid="new-ticket-submit"
+            aria-busy=move || busy().to_string() disabled=busy>
+            {move || if busy() { "Opening\u{2026}" } else { "Open the ticket" }}
+        </button>
     };
     view! {
-        <dialog id="new-ticket" class="dialog dialog-wide" aria-labelledby="new-ticket-title">
-            <h2 id="new-ticket-title">"Open a ticket"</h2>
-            <form id="new-ticket-form" on:submit=submit>
+        <FormDialog name="new-ticket" title="Open a ticket" wide=true submit send=send.into_any()>
+            <label>
+                "Subject"
+                <input name="subject" maxlength="300" required autocomplete="off"
+                    data-testid="new-ticket-subject"/>
+            </label>
+            <label>
+                "Description"
+                <textarea name="body" rows="5" required data-testid="new-ticket-body"></textarea>
+            </label>
+            <div class="dialog-fields">
                 <label>
-                    "Subject"
-                    <input name="subject" maxlength="300" required autocomplete="off"
-                        data-testid="new-ticket-subject"/>
+                    "Priority"
+                    <select name="priority" data-testid="new-ticket-priority">
+                        {Priority::ALL.iter().map(priority).collect_view()}
+                    </select>
                 </label>
                 <label>
-                    "Description"
-                    <textarea name="body" rows="5" required data-testid="new-ticket-body"></textarea>
+                    "Queue"
+                    <input name="queue" list="queues" maxlength="200" autocomplete="off"
+                        data-testid="new-ticket-queue"/>
                 </label>
-                <div class="dialog-fields">
-                    <label>
-                        "Priority"
-                        <select name="priority" data-testid="new-ticket-priority">
-                            {Priority::ALL.iter().map(priority).collect_view()}
-                        </select>
-                    </label>
-                    <label>
-                        "Queue"
-                        <input name="queue" list="queues" maxlength="200" autocomplete="off"
-                            data-testid="new-ticket-queue"/>
-                    </label>
-                    <label>
-                        "Tags"
-                        <input name="tags" placeholder="a, b" autocomplete="off"
-                            data-testid="new-ticket-tags"/>
-                    </label>
-                </div>
-                {move || named()}
-                {move || failure()}
-                <div class="dialog-foot">
-                    <button class="button" type="button"
-                        on:click=|_| { browser::close_dialog(DIALOG); }>
-                        "Cancel"
-                    </button>
-                    <button class="button primary" type="submit" data-testid="new-ticket-submit"
-                        aria-busy=move || busy().to_string() disabled=busy>
-                        {move || if busy() { "Opening\u{2026}" } else { "Open the ticket" }}
-                    </button>
-                </div>
-            </form>
-        </dialog>
+                <label>
+                    "Tags"
+                    <input name="tags" placeholder="a, b" autocomplete="off"
+                        data-testid="new-ticket-tags"/>
+                </label>
+            </div>
+            {move || named()}
+            {move || failure()}
+        </FormDialog>
     }
     .into_any()
 }

@@ -4,6 +4,7 @@ use domain::{AgentCommand, Presence};
 use leptos::prelude::*;
 
 use super::controls::{Choice, chosen};
+use super::dialog::FormDialog;
 use super::wiring::{Wiring, wiring};
 use crate::browser;
 
@@ -98,7 +99,7 @@ pub(super) fn PresenceSelect() -> impl IntoView {
 #[component]
 pub(super) fn AwayDialog() -> impl IntoView {
     let ui = wiring();
-    let submit = move |event| {
+    let submit = Callback::new(move |event| {
         let [reason] = browser::fields_of(&event, ["reason"]);
         let reason = reason.trim();
         if !reason.is_empty() {
@@ -106,25 +107,16 @@ pub(super) fn AwayDialog() -> impl IntoView {
             browser::close_dialog(DIALOG);
             browser::reset_form("#away-form");
         }
-    };
+    });
+    let send = view! { <button class="button primary" type="submit">"Be away"</button> };
     view! {
-        <dialog id="away" class="dialog" aria-labelledby="away-title">
-            <h2 id="away-title">"Away"</h2>
-            <form id="away-form" on:submit=submit>
-                <label>
-                    "Reason, for your colleagues"
-                    <input name="reason" maxlength="60" required autocomplete="off"
-                        data-testid="away-reason"/>
-                </label>
-                <div class="dialog-foot">
-                    <button class="button" type="button"
-                        on:click=|_| { browser::close_dialog(DIALOG); }>
-                        "Cancel"
-                    </button>
-                    <button class="button primary" type="submit">"Be away"</button>
-                </div>
-            </form>
-        </dialog>
+        <FormDialog name="away" title="Away" submit send=send.into_any()>
+            <label>
+                "Reason, for your colleagues"
+                <input name="reason" maxlength="60" required autocomplete="off"
+                    data-testid="away-reason"/>
+            </label>
+        </FormDialog>
     }
     .into_any()
 }
