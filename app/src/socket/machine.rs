@@ -209,7 +209,9 @@ impl Machine {
     /// The last offset of each channel that was given out.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<Channel, u64> {
-        self.cursors.iter().map(|(channel, cursor)| (*channel, cursor.offset)).collect()
+        let mut positions = BTreeMap::new();
+        positions.extend(self.cursors.iter().map(|(channel, cursor)| (*channel, cursor.offset)));
+        positions
     }
 
     /// So many events came onto the screen twice since the page began.
@@ -434,8 +436,8 @@ impl Machine {
         out: &mut Vec<Output>,
     ) {
         let begin = |cursor: &Cursor| Acked { received: cursor.offset, rendered: cursor.offset };
-        self.acked =
-            self.cursors.iter().map(|(channel, cursor)| (*channel, begin(cursor))).collect();
+        self.acked.clear();
+        self.acked.extend(self.cursors.iter().map(|(channel, cursor)| (*channel, begin(cursor))));
         if let Some(next) = self.next.take_if(|next| next.id == id) {
             // What came by the old socket meanwhile is acknowledged on the new one.
             self.acked.clear();

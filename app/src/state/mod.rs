@@ -131,7 +131,7 @@ impl Desk {
 
     /// What is offered to me, the most urgent first.
     #[must_use]
-    pub fn offers(&self, now: Timestamp) -> Vec<Interaction> {
+    pub fn offers(&self, now: Timestamp) -> Vec<&Interaction> {
         let Some(me) = self.login() else { return Vec::new() };
         let mut offers: Vec<_> = self
             .rows
@@ -139,7 +139,6 @@ impl Desk {
             .filter(|row| {
                 row.pending_offer().is_some_and(|offer| &offer.agent == me && offer.deadline > now)
             })
-            .cloned()
             .collect();
         offers.sort_by_key(|row| row.pending_offer().map(|offer| offer.deadline));
         offers
@@ -147,7 +146,7 @@ impl Desk {
 
     /// The calls that I have: talking, on hold, or in wrap-up.
     #[must_use]
-    pub fn my_calls(&self) -> Vec<Interaction> {
+    pub fn my_calls(&self) -> Vec<&Interaction> {
         use domain::{CallState, Stage};
         self.rows
             .values()
@@ -159,7 +158,6 @@ impl Desk {
                         Stage::Call(CallState::InProgress | CallState::OnHold | CallState::WrapUp)
                     )
             })
-            .cloned()
             .collect()
     }
 }

@@ -176,8 +176,8 @@ fn Letters(first: DeadLetterList) -> impl IntoView {
             on_cleanup(move || again.clear());
         }
     });
-    let count = Memo::new(move |_| ui.list.with(|list| (list.dead.len(), list.more)));
-    let told = move || match count.get() {
+    let count = move || ui.list.with(|list| (list.dead.len(), list.more));
+    let told = move || match count() {
         (0, _) => "None: nothing has failed for good.".to_owned(),
         (1, _) => "1 dead letter".to_owned(),
         (count, false) => format!("{count} dead letters"),
@@ -190,7 +190,7 @@ fn Letters(first: DeadLetterList) -> impl IntoView {
     view! {
         <div class="letters-head">
             <p role="status" data-testid="dead-count">{move || told()}</p>
-            {move || (count.get().0 > 1).then(|| view! {
+            {move || (count().0 > 1).then(|| view! {
                 <button class="button" type="button" data-testid="replay-all"
                     disabled=move || !ui.busy.with(HashSet::is_empty) on:click=all>
                     "Replay all"
@@ -232,7 +232,9 @@ fn Letter(letter: DeadLetterView) -> impl IntoView {
                 <div class="letter-words">
                     <strong>{kind_words(&kind, channel)}</strong>
                     <span class="chip chip-act">{reason}</span>
-                    {(times > 1).then(|| view! { <span class="chip">{format!("died {times} times")}</span> })}
+                    {(times > 1).then(|| view! {
+                        <span class="chip">{format!("died {times} times")}</span>
+                    }.into_any())}
                     <span class="letter-at">{at.map(moment)}</span>
                     <code>{id.get_value()}</code>
                 </div>
@@ -288,7 +290,7 @@ fn Body(letter: DeadLetterView) -> impl IntoView {
         json => serde_json::to_string_pretty(json).unwrap_or_default(),
     });
     let fact = |name: String, value: String| {
-        view! { <div><dt>{name}</dt><dd>{value}</dd></div> }
+        view! { <div><dt>{name}</dt><dd>{value}</dd></div> }.into_any()
     };
     let partition = letter.partition.map_or("unknown".to_owned(), |index| index.to_string());
     view! {

@@ -29,14 +29,14 @@ pub(super) fn Alerts() -> impl IntoView {
     let ui = wiring();
     let offers = Memo::new(move |_| {
         let now = ui.now.get();
-        ui.desk.with(|desk| desk.offers(now).iter().map(|row| row.id).collect::<BTreeSet<_>>())
+        ui.desk.with(|desk| desk.offers(now).iter().map(|row| row.id).collect::<Vec<_>>())
     });
     let calling = Memo::new(move |_| ui.desk.with(attention));
     // Each offer rings at once, and then all of them until there is none.
-    Effect::new(move |before: Option<BTreeSet<InteractionId>>| {
+    Effect::new(move |before: Option<Vec<InteractionId>>| {
         let offers = offers.get();
         let before = before.unwrap_or_default();
-        if let Some(new) = offers.difference(&before).next() {
+        if let Some(new) = offers.iter().find(|id| !before.contains(id)) {
             if wanted() {
                 alarm::ring();
             }
@@ -45,7 +45,7 @@ pub(super) fn Alerts() -> impl IntoView {
         offers
     });
     effect(move || {
-        if offers.with(BTreeSet::is_empty) {
+        if offers.with(Vec::is_empty) {
             return;
         }
         let ring = || {
@@ -95,7 +95,7 @@ pub(super) fn Alerts() -> impl IntoView {
         let seen = window_event_listener_untyped("visibilitychange", move |_| read());
         on_cleanup(move || seen.remove());
     });
-    let count = Memo::new(move |_| offers.with(BTreeSet::len) + ui.unread.with(BTreeSet::len));
+    let count = Memo::new(move |_| offers.with(Vec::len) + ui.unread.with(BTreeSet::len));
     effect(move || alarm::badge(count.get() > 0));
     let title = move || match count.get() {
         0 => "Warren".to_owned(),

@@ -65,13 +65,12 @@ fn Account(first: AuditView) -> impl IntoView {
         }
     });
     let total = move |label: &'static str, bad: bool, of: fn(&AuditView) -> u64| {
-        let value = Memo::new(move |_| audit.with(of));
-        let wrong = move || bad && value.get() > 0;
+        let wrong = move || bad && audit.with(of) > 0;
         view! {
             <div data-testid=format!("audit-{}", label.to_lowercase().replace(' ', "-"))
                 class:bad=wrong>
                 <dt>{label}</dt>
-                <dd>{move || value.get().to_string()}</dd>
+                <dd>{move || audit.with(of).to_string()}</dd>
             </div>
         }
     };

@@ -22,7 +22,7 @@ pub(super) fn CallBar() -> impl IntoView {
         (!calls.is_empty()).then(|| {
             view! {
                 <section class="call-bar" aria-label="Calls" data-testid="call-bar">
-                    {calls.into_iter().map(|id| view! { <Call id=id/> }).collect_view()}
+                    {calls.into_iter().map(|id| view! { <Call id=id/> }.into_any()).collect_view()}
                 </section>
             }
             .into_any()
@@ -154,7 +154,7 @@ fn OfferCard(id: InteractionId) -> impl IntoView {
                 <a href=href>{move || row.with(|row| row.as_ref().map(title))}</a>
                 <p>{move || words()}</p>
             </div>
-            {channel.map(|channel| view! { <ChannelIcon channel=channel/> })}
+            {channel.map(|channel| view! { <ChannelIcon channel=channel/> }.into_any())}
             <div class="offer-buttons">
                 <button class="button primary" type="button" data-testid="offer-accept" on:click=accept>
                     "Accept"

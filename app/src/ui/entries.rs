@@ -88,7 +88,7 @@ fn Entry(entry: Recorded) -> impl IntoView {
         ui.entry.update(|chosen| *chosen = if *chosen == Some(id) { None } else { Some(id) });
     };
     let state = (mine && matches!(words.tone, Tone::Outbound | Tone::Note))
-        .then(|| view! { <span class="delivery">"Sent"</span> });
+        .then(|| view! { <span class="delivery">"Sent"</span> }.into_any());
     let stamp = view! {
         <button class="stamp" type="button" title="Journey" on:click=choose>
             <time datetime=at.to_string()>{move || ui.clock(at)}</time>
@@ -102,7 +102,7 @@ fn Entry(entry: Recorded) -> impl IntoView {
             {if words.tone == Tone::Change {
                 view! {
                     <p class="change">
-                        {(!who.is_empty()).then(|| view! { <b>{who}</b>" " })} {words.text}
+                        {(!who.is_empty()).then(|| view! { <b>{who}</b>" " }.into_any())} {words.text}
                     </p>
                     {stamp}
                 }
@@ -142,7 +142,7 @@ fn Waiting(one: Outgoing) -> impl IntoView {
                 } else {
                     view! { <span class="delivery">{word}</span> }.into_any()
                 }}
-                {failed.then(|| view! { <Again id=one.id again=again/> })}
+                {failed.then(|| view! { <Again id=one.id again=again/> }.into_any())}
             </div>
             <p class="bubble">{text}</p>
         </li>
@@ -156,7 +156,7 @@ fn Again(id: CommandId, again: bool) -> impl IntoView {
     view! {
         {again.then(|| view! {
             <button class="link" type="button" on:click=move |_| ui.tell(Tell::Retry(id))>"Retry"</button>
-        })}
+        }.into_any())}
         <button class="link" type="button" on:click=move |_| ui.tell(Tell::Dismiss(id))>"Discard"</button>
     }
     .into_any()

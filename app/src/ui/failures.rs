@@ -111,7 +111,7 @@ fn failure(one: Failed, elsewhere: bool) -> AnyView {
     let Failed { id, wish, reason, again, at } = one;
     let place = at.filter(|_| elsewhere).map(|(at, name)| {
         let href = ui.filter.with_untracked(|it| address(Some(at), it.view, it.channel));
-        view! { " ("<a href=href>{name}</a>")" }
+        view! { " ("<a href=href>{name}</a>")" }.into_any()
     });
     view! {
         <div class="failure" role="alert" data-testid="error">
@@ -120,7 +120,7 @@ fn failure(one: Failed, elsewhere: bool) -> AnyView {
                 <button class="button" type="button" on:click=move |_| ui.tell(Tell::Retry(id))>
                     "Retry"
                 </button>
-            })}
+            }.into_any())}
             <button class="button" type="button" on:click=move |_| ui.tell(Tell::Dismiss(id))>
                 "Dismiss"
             </button>

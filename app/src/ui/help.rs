@@ -52,6 +52,7 @@ pub(super) fn Help() -> impl IntoView {
                         .into_iter()
                         .map(|(keys, what)| {
                             view! { <div><dt><kbd>{keys}</kbd></dt><dd>{what}</dd></div> }
+                                .into_any()
                         })
                         .collect_view()}
                 </dl>

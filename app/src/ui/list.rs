@@ -47,6 +47,7 @@ pub(super) fn ListPane() -> impl IntoView {
                                 </span>
                             </a>
                         }
+                        .into_any()
                     })
                     .collect_view()}
             </nav>

@@ -121,7 +121,7 @@ fn ThreadOf(id: InteractionId) -> impl IntoView {
                 <a class="icon-button back" href=back aria-label="Back to the list">
                     <Icon d=BACK/>
                 </a>
-                {channel.map(|channel| view! { <ChannelIcon channel=channel/> })}
+                {channel.map(|channel| view! { <ChannelIcon channel=channel/> }.into_any())}
                 <div class="thread-title">
                     <h1>{move || row.with(|row| row.as_ref().map(title))}</h1>
                     <p>{move || under()}</p>
