@@ -228,6 +228,17 @@ mod tests {
     }
 
     #[test]
+    fn queues_are_named_once_and_in_order() {
+        let mut desk = Desk::default();
+        for (name, queue) in [("7", "support"), ("8", "billing"), ("9", "support"), ("10", "")] {
+            let id = ticket(&mut desk, name, 1);
+            let queue = Some(queue.to_owned()).filter(|queue| !queue.is_empty());
+            desk.rows.get_mut(&id).expect("there").queue = queue;
+        }
+        assert_eq!(desk.queues(), ["billing", "support"]);
+    }
+
+    #[test]
     fn every_word_of_a_search_has_to_be_somewhere() {
         let mut desk = Desk::default();
         let _ = ticket(&mut desk, "7", 1);
