@@ -88,7 +88,7 @@ test("a ticket given while the server is gone waits, and is opened once", async 
   await warren.begin();
   // Done, or told as failed with a way to say the same once more.
   await until("the ticket, or word of it", async () => {
-    if (await page.isVisible(id("new-ticket-error"))) await page.click(id("new-ticket-submit"));
+    if (await page.isVisible(id("new-ticket-error"))) await page.click(id("new-ticket-submit"), { timeout: 1_000 });
     return page.isVisible(`${id("thread")}:has-text("Call back")`);
   });
   await live(page);

@@ -1,6 +1,7 @@
 // A cluster of its own for a scenario: three RabbitMQ nodes, PostgreSQL, two
 // aggregators, two backends.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -14,7 +15,8 @@ const STEP_MS = 40;
 
 /// A port whose neighbors the cluster takes: nobody listens there now.
 async function freeBase() {
-  for (let base = 21_000; base < 30_000; base += 10) {
+  // Below those of the tests' RabbitMQ nodes and of what programs get by chance.
+  for (let base = 11_000; base < 18_000; base += 10) {
     const ports = [base, base + 1000, ...[1, 2, 3].flatMap((n) => [base + 1000 + n, base + 2000 + n])];
     const tries = await Promise.all(
       ports.map(
@@ -67,14 +69,23 @@ export async function cluster() {
 export async function openChat(all, page, chat) {
   await signIn(page, all.web, "ada", "warren-demo");
   await live(page);
-  await post(all.external, all.key, "chat", {
-    type: "chat.started", chat, contact: { name: "Lena Vogt" }, text: "Hello?",
-  });
+  const event = {
+    type: "chat.started", chat, contact: { name: "Lena Vogt" }, text: "Hello?", event_id: chat,
+  };
+  // A 503 is possible while the nodes find each other.
+  await until("the chat to be taken", async () => post(all.external, all.key, "chat", event));
   const row = page.locator(id("row"), { hasText: "Lena Vogt" });
   await row.waitFor();
   const interaction = await row.getAttribute("data-id");
   await row.click();
   return interaction;
+}
+
+/// A timeline has the last ones only.
+export function assertStored({ timeline }, accepted) {
+  const stored = timeline.filter((one) => one.type === "chat.message").map((one) => one.text);
+  assert.deepEqual(stored, accepted.slice(-stored.length), "stored: each once, in order");
+  assert.ok(stored.length >= Math.min(accepted.length, 490), `${stored.length} stored`);
 }
 
 /// A customer who writes steadily; a 503 or a cut line is sent again under the

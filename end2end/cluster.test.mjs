@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cluster, openChat, writer } from "./cluster.mjs";
+import { assertStored, cluster, openChat, writer } from "./cluster.mjs";
 import { id, launch, live, open, snapshot, until } from "./lib.mjs";
 
 test("an aggregator, a backend and a broker node die; the page goes on, nothing is missing", async (t) => {
@@ -41,9 +41,7 @@ test("an aggregator, a backend and a broker node die; the page goes on, nothing 
 
   await customer.stop();
   await shown(accepted.at(-1));
-  const { timeline } = await snapshot(page, interaction);
-  const stored = timeline.filter((one) => one.type === "chat.message").map((one) => one.text);
-  assert.deepEqual(stored, accepted, "stored: each once, in order");
+  assertStored(await snapshot(page, interaction), accepted);
   const seen = await page.locator(`${id("entry")}[data-type="chat.message"]`).allTextContents();
   const words = seen.map((text) => /word \d+;/.exec(text)?.[0]).filter(Boolean);
   assert.deepEqual(words, accepted.slice(-words.length), "shown: each once, in order");

@@ -70,6 +70,8 @@ test("a call rings on the screen, is answered, held, resumed and ended", async (
   await state(page, interaction, "on_hold");
   await page.click(id("action-resume"));
   await state(page, interaction, "in_progress");
+  // The page may hear of it later than this test.
+  await page.waitForSelector(id("action-hold"));
   await page.click(id("action-end"));
   await state(page, interaction, "wrap_up");
   await until("the journey to say acted", async () => {

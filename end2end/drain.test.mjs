@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cluster, openChat, writer } from "./cluster.mjs";
+import { assertStored, cluster, openChat, writer } from "./cluster.mjs";
 import { id, launch, live, open, snapshot, until } from "./lib.mjs";
 
 /// Writes down each state of the pill, those that last for one microtask too,
@@ -64,8 +64,6 @@ test("an aggregator drains; the page moves without a word, each event comes once
   assert.notEqual(all.aggregator(last.url)?.name, drained.name, "the page is on the other one");
   assert.ok(last.beside > 0, "the new socket was opened before the old one was closed");
   assert.deepEqual(words, accepted, "shown: each once, in order");
-  const { timeline } = await snapshot(page, interaction);
-  const stored = timeline.filter((one) => one.type === "chat.message").map((one) => one.text);
-  assert.deepEqual(stored, accepted, "stored: each once, in order");
+  assertStored(await snapshot(page, interaction), accepted);
   assert.deepEqual(page.faults, []);
 });

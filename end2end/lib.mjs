@@ -29,6 +29,15 @@ export async function until(what, attempt) {
   throw new Error(`waited too long for ${what}${last ? `: ${last.message}` : ""}`);
 }
 
+/// Rejects with what was said until then if it takes longer than anything should.
+export function inTime(promise, said, ms = 4 * PATIENCE) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not ready: ${said()}`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /// Settings of whoever runs the tests don't count.
 const env = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith("WARREN_")),
@@ -36,10 +45,10 @@ const env = Object.fromEntries(
 
 /// A process that prints a line which begins with `ready`; stopped by pid.
 function started(command, args) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
-    let out = "";
-    let err = "";
+  const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+  let out = "";
+  let err = "";
+  const ready = new Promise((resolve, reject) => {
     child.stderr.on("data", (chunk) => (err += chunk));
     child.stdout.on("data", (chunk) => {
       out += chunk;
@@ -48,6 +57,7 @@ function started(command, args) {
     });
     child.on("exit", (code) => reject(new Error(`${command} ended with ${code}: ${err}`)));
   });
+  return inTime(ready, () => out + err);
 }
 
 const ended = (child) =>

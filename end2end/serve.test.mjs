@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Warren, id, launch, live, open, root, signIn } from "./lib.mjs";
+import { Warren, id, inTime, launch, live, open, root, signIn } from "./lib.mjs";
 
 const free = () =>
   new Promise((resolve) => {
@@ -36,8 +36,8 @@ function served(config) {
   // Trunk reads it as a truth value and stumbles over others.
   delete env.NO_COLOR;
   const trunk = spawn("trunk", ["--config", config, "serve", "--offline", "--no-autoreload"], { env });
-  return new Promise((resolve, reject) => {
-    let said = "";
+  let said = "";
+  const listens = new Promise((resolve, reject) => {
     const hear = (chunk) => {
       said += chunk;
       if (said.includes("server listening at")) resolve(trunk);
@@ -47,6 +47,7 @@ function served(config) {
     trunk.on("error", reject);
     trunk.on("exit", (code) => reject(new Error(`trunk ended with ${code}: ${said}`)));
   });
+  return inTime(listens, () => said);
 }
 
 test("trunk serve mounts the app, and a running warren answers behind it", async (t) => {

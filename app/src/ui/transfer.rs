@@ -20,8 +20,6 @@ pub(super) fn TransferButton(id: InteractionId, testid: &'static str) -> impl In
     let open = move |_| {
         ui.handing.set(Some(id));
         browser::open_dialog(DIALOG);
-        // Its agents are there by then.
-        request_animation_frame(|| browser::focus("[data-testid=transfer-agent]"));
     };
     view! {
         <button class="button" type="button" data-testid=testid aria-haspopup="dialog"
@@ -75,13 +73,11 @@ pub(super) fn TransferDialog() -> impl IntoView {
             browser::close_dialog(DIALOG);
         }
     });
+    // Always there: the dialog gives the focus to the first of them.
     let agents = Memo::new(move |_| {
-        if ui.handing.get().is_none() {
-            return Vec::new();
-        }
         ui.desk.with(|desk| {
             let others = desk.agents.iter().filter(|agent| Some(&agent.login) != desk.login());
-            others.map(|agent| agent.login.clone()).collect()
+            others.map(|agent| agent.login.clone()).collect::<Vec<_>>()
         })
     });
     let to_queue = move |event| {

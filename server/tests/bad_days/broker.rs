@@ -1,5 +1,6 @@
 //! RabbitMQ goes and comes back under a whole desk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::rabbit::Cluster;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::desk::{Desk, PATIENCE, ping, until};
+use crate::desk::{Desk, PATIENCE, answering, ping, until};
 
 /// What the broker is made to suffer, and what ends that.
 const ALARMS: [[[&str; 2]; 2]; 2] = [
@@ -18,22 +19,27 @@ const ALARMS: [[[&str; 2]; 2]; 2] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_takes_nothing_is_told_everywhere_and_heals() {
-    let cluster = Cluster::start(1).expect("a node");
+    let cluster = Arc::new(Cluster::start(1).expect("a node"));
     let desk = Desk::start(&cluster, "", "1000");
+    let ctl = async |words: [&'static str; 2]| {
+        let cluster = cluster.clone();
+        tokio::task::spawn_blocking(move || cluster.ctl(0, &words)).await.expect("an end")
+    };
     let mut stream = desk.hello(json!({})).await;
     ping(&mut stream, false).await;
     assert_eq!(desk.ready("broker").await, (StatusCode::OK, json!("up")));
     for [alarm, calm] in ALARMS {
-        cluster.ctl(0, &alarm).expect("an alarm");
-        assert!(desk.refused().await.headers().contains_key("retry-after"));
+        answering(&mut stream, ctl(alarm)).await.expect("an alarm");
+        let refused = answering(&mut stream, desk.refused()).await;
+        assert!(refused.headers().contains_key("retry-after"));
         // Longer than a member may be silent: nobody is sent away.
         for _ in 0..6 {
             ping(&mut stream, true).await;
         }
         let said = desk.ready("broker").await;
         assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, json!("blocked")));
-        cluster.ctl(0, &calm).expect("no alarm");
-        desk.taken().await;
+        answering(&mut stream, ctl(calm)).await.expect("no alarm");
+        answering(&mut stream, desk.taken()).await;
         ping(&mut stream, false).await;
         assert_eq!(desk.ready("broker").await, (StatusCode::OK, json!("up")));
     }

@@ -165,21 +165,33 @@ impl Desk {
     }
 }
 
+/// Answers the next ping, and gives whether it says that the broker is blocked.
+async fn pong(stream: &mut Socket) -> bool {
+    loop {
+        let message = stream.next().await.expect("a frame").expect("a good one");
+        let Message::Text(text) = message else { continue };
+        let frame: Value = serde_json::from_str(&text).expect("json");
+        if frame["type"] == "ping" {
+            let pong = json!({ "type": "pong" }).to_string();
+            stream.send(Message::text(pong)).await.expect("sent");
+            return frame["blocked"].as_bool().unwrap_or(false);
+        }
+    }
+}
+
 /// Waits for a ping that says so; answers all of them.
 pub(crate) async fn ping(stream: &mut Socket, blocked: bool) {
-    let read = async {
-        loop {
-            let message = stream.next().await.expect("a frame").expect("a good one");
-            let Message::Text(text) = message else { continue };
-            let frame: Value = serde_json::from_str(&text).expect("json");
-            if frame["type"] == "ping" {
-                let pong = json!({ "type": "pong" }).to_string();
-                stream.send(Message::text(pong)).await.expect("sent");
-                if frame["blocked"].as_bool().unwrap_or(false) == blocked {
-                    return;
-                }
-            }
-        }
-    };
+    let read = async { while pong(stream).await != blocked {} };
     tokio::time::timeout(PATIENCE, read).await.expect("a ping");
+}
+
+/// Answers pings while something else is done.
+pub(crate) async fn answering<T>(stream: &mut Socket, doing: impl Future<Output = T>) -> T {
+    let mut doing = std::pin::pin!(doing);
+    loop {
+        tokio::select! {
+            done = &mut doing => return done,
+            _ = pong(stream) => {}
+        }
+    }
 }
