@@ -297,6 +297,7 @@ fn client(
                     report.failovers.entry(class(&fault.name)).or_default().push(t - fault.begun);
                 }
             }
+            Saw::Level { after_ms } => report.level.push(after_ms),
             Saw::Moved => report.moved += 1,
             Saw::Command { id } => {
                 report.commands += 1;
