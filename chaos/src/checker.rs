@@ -14,8 +14,8 @@ use crate::report::{Broken, Report};
 use crate::truth::Truth;
 
 /// What docs/RELIABILITY.md promises to replay of a channel.
-const REPLAYED_EVENTS_MAX: usize = 10_000;
-const REPLAYED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const REPLAYED_EVENTS_MAX: usize = 25_000;
+const REPLAYED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a frame has around the event's body.
 const FRAME_BYTES: u64 = 64;
 /// How long after its mending a fault may still be felt, by posts and by clients.
@@ -297,6 +297,7 @@ fn client(
                     report.failovers.entry(class(&fault.name)).or_default().push(t - fault.begun);
                 }
             }
+            Saw::Level { after_ms } => report.level.push(after_ms),
             Saw::Moved => report.moved += 1,
             Saw::Command { id } => {
                 report.commands += 1;

@@ -321,9 +321,9 @@ fn a_gap_is_needless_unless_more_was_missed_than_is_replayed() {
         assert_eq!(report.signaled, 1);
         assert!(!report.is_good());
     }
-    // More than 10,000, or 8 MiB.
+    // More than 25,000, or 16 MiB.
     for (count, bytes, needless) in
-        [(10_000, 10, 1), (10_001, 10, 0), (80, 104_000, 1), (81, 104_000, 0)]
+        [(25_000, 10, 1), (25_001, 10, 0), (161, 104_000, 1), (162, 104_000, 0)]
     {
         let report = spoiled(|story| {
             story.grow(count, bytes);

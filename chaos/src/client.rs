@@ -56,6 +56,8 @@ struct Stretch {
 struct Lane {
     /// The last offset it has; none until the first welcome.
     at: Option<u64>,
+    /// Where the channel was when it was resumed.
+    head: u64,
     epoch: String,
     stretch: Option<Stretch>,
     /// Event frames that came on this connection.
@@ -84,6 +86,8 @@ pub(crate) struct Client {
     turn: usize,
     pending: BTreeMap<String, Value>,
     interaction: Option<String>,
+    /// Since when it doesn't have everything.
+    behind_since: Option<Instant>,
 }
 
 /// Why a connection is over.
@@ -114,6 +118,7 @@ impl Client {
             turn: number,
             pending: BTreeMap::new(),
             interaction: None,
+            behind_since: None,
             habits,
             number,
             run,
@@ -141,6 +146,7 @@ impl Client {
             if let Some(since) = down_since.take() {
                 let after_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.journal.write(Saw::Back { after_ms })?;
+                self.level()?;
             }
             failures = 0;
             let mut socket = socket;
@@ -166,7 +172,9 @@ impl Client {
                 }
                 Over::Lost(why) => {
                     self.journal.write(Saw::Down { why })?;
-                    down_since = Some(Instant::now());
+                    let now = Instant::now();
+                    down_since = Some(now);
+                    self.behind_since.get_or_insert(now);
                     self.back_off(&mut failures).await;
                 }
                 Over::Move(to) => target = Some(to),
@@ -240,6 +248,7 @@ impl Client {
             let recovered = stream["recovered"].as_bool().unwrap_or(false);
             let fresh = lane.at.is_none();
             lane.received = 0;
+            lane.head = offset;
             lane.epoch = stream["epoch"].as_str().unwrap_or_default().to_owned();
             if !recovered || fresh {
                 lane.at = Some(offset);
@@ -414,6 +423,7 @@ impl Client {
             return self.journal.write(Saw::Repeated { channel: channel.to_owned(), offset });
         }
         lane.at = Some(offset);
+        let arrived = offset >= lane.head;
         match &mut lane.stretch {
             Some(stretch) if stretch.last + 1 == offset => {
                 stretch.last = offset;
@@ -427,7 +437,18 @@ impl Client {
                 }
             }
         }
-        Ok(())
+        if arrived { self.level() } else { Ok(()) }
+    }
+
+    /// Writes down that everything is there that was missed, once it is.
+    fn level(&mut self) -> io::Result<()> {
+        if self.behind_since.is_none() || self.lanes.values().any(|lane| lane.at < Some(lane.head))
+        {
+            return Ok(());
+        }
+        let Some(since) = self.behind_since.take() else { return Ok(()) };
+        let after_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.journal.write(Saw::Level { after_ms })
     }
 
     /// Writes down what has come.

@@ -32,6 +32,8 @@ pub(crate) enum Saw {
     Down { why: String },
     /// The socket is up again, everything resumed.
     Back { after_ms: u64 },
+    /// And everything is there that had been missed by then.
+    Level { after_ms: u64 },
     /// The client moved to another aggregator because it was told to.
     Moved,
     /// A command is about to be sent for the first time.

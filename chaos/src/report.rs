@@ -74,6 +74,8 @@ pub(crate) struct Report {
     pub(crate) faults: BTreeMap<String, usize>,
     /// From a client's line being down to its being back.
     pub(crate) resumed: Vec<u64>,
+    /// From a client's line being down to its having what it missed.
+    pub(crate) level: Vec<u64>,
     /// By fault: from the fault to the client's being back.
     pub(crate) failovers: BTreeMap<String, Vec<u64>>,
     /// By fault: from the first post to the 202.
@@ -138,6 +140,7 @@ impl fmt::Display for Report {
         writeln!(f, "shown on screen       {} times", self.shown)?;
         writeln!(f, "reconnects            {}, moved when told {}", self.downs, self.moved)?;
         writeln!(f, "down to resumed       {}", spread(&self.resumed))?;
+        writeln!(f, "down to all there     {}", spread(&self.level))?;
         for (fault, times) in &self.failovers {
             writeln!(f, "  {fault}, to resumed: {}", spread(times))?;
         }

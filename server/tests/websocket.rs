@@ -103,6 +103,23 @@ impl Desk {
         let accepted: Value = answer.json().await.expect("json");
         accepted["id"].as_str().expect("an id").to_owned()
     }
+
+    /// Posts many events at once and gives their ids.
+    async fn post_all(&self, channel: &str, events: &[Value]) -> Vec<String> {
+        let url = format!("{}/external/{channel}", self.service().external());
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.key).json(events);
+        let answers: Vec<Value> =
+            request.send().await.expect("an answer").json().await.expect("json");
+        answers.iter().map(|answer| answer["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// Posts a hundred notices as long as can be, and waits until `reader` has them.
+    async fn post_hundred(&self, letter: &str, reader: &mut Client) {
+        let notice = json!({ "type": "notice", "text": letter.repeat(8_000) });
+        for id in self.post_all("chat", &vec![notice; 100]).await {
+            reader.event(&id).await;
+        }
+    }
 }
 
 struct Client {
@@ -256,21 +273,37 @@ async fn a_reader_that_never_reads_is_closed_and_the_others_go_on() {
     slow.welcome().await;
     let mut good = desk.hello(&desk.ben, json!({})).await;
     good.welcome().await;
-    let text = "x".repeat(8_000);
-    let mut causes = Vec::new();
     // More than the kernel's buffers on both sides take.
     for _ in 0..30 {
-        let many: Vec<_> = (0..100).map(|_| json!({ "type": "notice", "text": text })).collect();
-        let url = format!("{}/external/chat", desk.service().external());
-        let request = reqwest::Client::new().post(url).bearer_auth(&desk.key).json(&many);
-        let answers: Vec<Value> =
-            request.send().await.expect("an answer").json().await.expect("json");
-        for answer in answers {
-            causes.push(answer["id"].as_str().expect("an id").to_owned());
-        }
-        good.event(causes.last().expect("a cause")).await;
+        desk.post_hundred("x", &mut good).await;
     }
     assert_eq!(slow.code().await, 4001);
+}
+
+#[tokio::test]
+async fn who_missed_much_and_reads_slowly_gets_all_of_it_while_more_comes() {
+    let desk = Desk::start(&[("WARREN_AGGREGATOR__OUTBOX_BYTES_MAX", "2097152")]);
+    let mut good = desk.hello(&desk.ana, json!({})).await;
+    let start = good.welcome().await["streams"].clone();
+    for _ in 0..9 {
+        desk.post_hundred("é", &mut good).await;
+    }
+    let mut slow = desk.hello(&desk.ben, json!({ "resume": start })).await;
+    let chat = slow.welcome().await["streams"]["chat"].clone();
+    assert_eq!((&chat["recovered"], &chat["replayed"]), (&json!(true), &json!(900)));
+    // More than may wait for a client, and enough to drive what it still lacks
+    // out of the aggregator's memory.
+    for _ in 0..11 {
+        desk.post_hundred("é", &mut good).await;
+    }
+    let last = start["chat"]["offset"].as_u64().expect("an offset") + 2_000;
+    slow.until(|frame| frame["type"] == "event" && frame["offset"] == last).await;
+    let passed = slow.passed.iter().filter(|frame| frame["type"] == "event");
+    let offsets: Vec<_> = passed.filter_map(|frame| frame["offset"].as_u64()).collect();
+    assert_eq!(offsets, (last - 1_999..last).collect::<Vec<_>>());
+    // And goes on like everybody.
+    let now = desk.post("chat", &json!({ "type": "notice", "text": "now" })).await;
+    slow.event(&now).await;
 }
 
 #[tokio::test]
@@ -445,17 +478,17 @@ async fn who_comes_back_while_the_journal_cannot_be_read_may_come_again_without_
     let missed = desk.post("tickets", &json!({ "type": "notice", "text": "missed" })).await;
     client.event(&missed).await;
     // More than is kept in memory, for somebody else: the rest has to be read.
-    let body = "x".repeat(60_000);
-    for ticket in 0..150 {
-        let ticket = json!({
-            "type": "ticket.opened", "ticket": format!("t-{ticket}"), "subject": "s", "body": body,
-            "requester": { "name": "Rui" }, "distribution": { "direct": "ben" },
-        });
-        let id = desk.post("tickets", &ticket).await;
-        let wait = "wait=announced&timeout_ms=30000";
-        let url = format!("{}/external/events/{id}?{wait}", desk.service().external());
-        let journey = reqwest::Client::new().get(url).bearer_auth(&desk.key).send().await;
-        assert!(journey.expect("an answer").status().is_success());
+    let ticket = json!({
+        "type": "ticket.opened", "subject": "s", "body": "x".repeat(60_000),
+        "requester": { "name": "Rui" }, "distribution": { "direct": "ben" },
+    });
+    for _ in 0..5 {
+        for id in desk.post_all("tickets", &vec![ticket.clone(); 60]).await {
+            let wait = "wait=announced&timeout_ms=30000";
+            let url = format!("{}/external/events/{id}?{wait}", desk.service().external());
+            let journey = reqwest::Client::new().get(url).bearer_auth(&desk.key).send().await;
+            assert!(journey.expect("an answer").status().is_success());
+        }
     }
     desk.kill();
     desk.begin();

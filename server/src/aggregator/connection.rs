@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use domain::{Channel, SessionId, Timestamp};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use protocol::{Account, ClientFrame, CloseCode, HELLO_TIMEOUT, Principal, ServerFrame, Signal};
@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::commands::Given;
 use super::opening::{Hello, Opening, decode, open};
-use super::outbox::{Outbox, Outgoing};
+use super::outbox::{Outbox, Outgoing, one_go};
 use super::rate::Rate;
-use super::replay::Replay;
+use super::replay::not_read;
 use super::sent::Sent;
 use super::{Aggregator, encode};
 use crate::auth;
@@ -114,6 +114,9 @@ struct Connection {
     sent: Sent,
     unanswered: u32,
     rate: Rate,
+    /// The channels of which it hasn't everything yet, and after which offset
+    /// it goes on there.
+    behind: BTreeMap<Channel, u64>,
     /// A command that found the lane full. While it waits the client isn't
     /// heard, and everything else goes on.
     held: Option<Given>,
@@ -138,6 +141,7 @@ impl Connection {
             sent: Sent::new(principal.login.clone()),
             unanswered: 0,
             rate: Rate::new(aggregator.config.frames_per_second),
+            behind: BTreeMap::new(),
             held: None,
             principal,
             aggregator,
@@ -164,8 +168,8 @@ impl Connection {
         }
     }
 
-    /// Subscribes first, so that nothing falls between replay and live: what
-    /// comes now waits in the outbox until the replay is written.
+    /// Says where it goes on. What it missed until then it gets page by page, as
+    /// it reads, until it has come to the head of each channel.
     async fn welcome<S, E>(&mut self, socket: &mut S) -> Result<(), End>
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Unpin,
@@ -178,19 +182,17 @@ impl Connection {
         self.aggregator.hub.enter(self.id, &login, self.only(), &self.outbox);
         self.aggregator.count();
         let mut streams = BTreeMap::new();
-        let mut replays: Vec<Replay> = Vec::new();
         for channel in self.hello.channels.clone() {
             self.sent.open(channel);
             let subscribe =
                 || self.aggregator.hub.subscribe(channel, self.id, &login, &self.outbox);
             let resume = self.hello.resume.get(&channel);
-            let replay = self.aggregator.resume(channel, resume, &login, subscribe).await;
-            let replay = replay.map_err(|error| {
-                tracing::warn!(%channel, %error, "replay not read");
-                End::Close(CloseCode::BrokerLost, Some("store unavailable".into()))
-            })?;
-            streams.insert(channel, replay.report.clone());
-            replays.push(replay);
+            let resumed = self.aggregator.resume(channel, resume, &login, subscribe).await;
+            let (report, at) = resumed.map_err(|error| not_read(channel, &error))?;
+            streams.insert(channel, report);
+            if !self.aggregator.hub.join(channel, self.id, at) {
+                self.behind.insert(channel, at);
+            }
         }
         let frame = ServerFrame::Welcome {
             session: SessionId(Uuid::now_v7()),
@@ -202,10 +204,24 @@ impl Connection {
             peers: self.peers(),
         };
         if let Some(text) = encode(&frame) {
-            self.write(socket, Outgoing::Text(text)).await?;
+            self.write(socket, text).await?;
         }
-        for frame in replays.into_iter().flat_map(|replay| replay.frames) {
-            self.write(socket, Outgoing::Event(frame)).await?;
+        Ok(())
+    }
+
+    /// Writes the next page of what was missed.
+    async fn catch_up<S>(&mut self, socket: &mut S) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        let Some((channel, at)) = self.behind.pop_first() else { return Ok(()) };
+        let login = &self.principal.login;
+        if let Some(page) = self.aggregator.next(channel, self.id, at, login).await? {
+            self.behind.insert(channel, page.upto);
+            let frames: Vec<_> = page.frames.into_iter().map(Outgoing::Event).collect();
+            self.write_all(socket, &frames).await?;
+            // Sockets take much at once: now it is the others' turn.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
@@ -237,7 +253,10 @@ impl Connection {
         loop {
             let step = tokio::select! {
                 code = outbox.shut_with() => Err(code.into()),
-                waiting = outbox.take() => self.write_all(socket, waiting).await,
+                waiting = outbox.take() => self.write_all(socket, &waiting).await,
+                () = std::future::ready(()), if !self.behind.is_empty() => {
+                    self.catch_up(socket).await
+                }
                 lane = commands.reserve(), if self.held.is_some() => match lane {
                     Ok(lane) => {
                         if let Some(given) = self.held.take() {
@@ -261,43 +280,38 @@ impl Connection {
         }
     }
 
-    async fn write_all<S>(
-        &mut self,
-        socket: &mut S,
-        waiting: impl IntoIterator<Item = Outgoing>,
-    ) -> Result<(), End>
+    /// Writes as much as is written at one go, flushes once, and so on.
+    async fn write_all<S>(&mut self, socket: &mut S, waiting: &[Outgoing]) -> Result<(), End>
     where
         S: Sink<Message> + Unpin,
     {
-        for outgoing in waiting {
-            self.feed(socket, outgoing).await?;
-        }
-        self.bounded(async { socket.flush().await.map_err(|_| End::Gone) }).await
-    }
-
-    async fn write<S>(&mut self, socket: &mut S, outgoing: Outgoing) -> Result<(), End>
-    where
-        S: Sink<Message> + Unpin,
-    {
-        self.write_all(socket, [outgoing]).await
-    }
-
-    async fn feed<S>(&mut self, socket: &mut S, outgoing: Outgoing) -> Result<(), End>
-    where
-        S: Sink<Message> + Unpin,
-    {
-        let text = match &outgoing {
-            Outgoing::Event(frame) => frame.text.clone(),
-            Outgoing::Text(text) => text.clone(),
-        };
-        self.bounded(async { socket.feed(Message::Text(text)).await.map_err(|_| End::Gone) })
-            .await?;
-        if let Outgoing::Event(frame) = outgoing {
-            let receipt = self.sent.wrote(&frame, self.aggregator.clock.now());
-            self.aggregator.receipts.note(receipt);
-            self.rate.sent_event();
+        let mut rest = waiting;
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(one_go(rest));
+            let write = async {
+                for outgoing in batch {
+                    socket.feed(Message::Text(outgoing.text().clone())).await?;
+                }
+                socket.flush().await
+            };
+            self.bounded(async { write.await.map_err(|_: S::Error| End::Gone) }).await?;
+            let now = self.aggregator.clock.now();
+            for outgoing in batch {
+                if let Outgoing::Event(frame) = outgoing {
+                    self.aggregator.receipts.note(self.sent.wrote(frame, now));
+                    self.rate.sent_event();
+                }
+            }
+            rest = later;
         }
         Ok(())
+    }
+
+    async fn write<S>(&mut self, socket: &mut S, text: Utf8Bytes) -> Result<(), End>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        self.write_all(socket, &[Outgoing::Text(text)]).await
     }
 
     /// A write ends when it is done, when the outbox overflows behind it, or
@@ -314,8 +328,9 @@ impl Connection {
     where
         S: Sink<Message> + Unpin,
     {
-        if self.held.is_some() {
-            // Its pongs wait behind its commands, by no fault of its own.
+        if self.held.is_some() || !self.behind.is_empty() {
+            // Its pongs wait behind its commands, or behind what it missed, by no
+            // fault of its own.
             self.unanswered = 0;
         }
         if self.unanswered >= PINGS_UNANSWERED_MAX {
@@ -327,7 +342,7 @@ impl Connection {
         let at = self.aggregator.clock.now();
         let frame = ServerFrame::Ping { at, sent: self.sent.pinged(), blocked };
         match encode(&frame) {
-            Some(text) => self.write(socket, Outgoing::Text(text)).await,
+            Some(text) => self.write(socket, text).await,
             None => Ok(()),
         }
     }
@@ -406,12 +421,10 @@ impl Connection {
             if hub.carries(*channel, self.id) {
                 continue;
             }
-            let offset = hub.subscribe(*channel, self.id, &self.principal.login, &self.outbox);
             self.sent.open(*channel);
             let epoch = self.aggregator.store.epoch().to_owned();
-            if let Some(text) = encode(&ServerFrame::Gap { channel: *channel, epoch, offset }) {
-                self.outbox.push(Outgoing::Text(text));
-            }
+            let gap = |offset| encode(&ServerFrame::Gap { channel: *channel, epoch, offset });
+            hub.subscribe_anew(*channel, self.id, &self.principal.login, &self.outbox, gap);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Aggregator;
-use super::hub::Frame;
+use super::ring::Frame;
 use crate::broker::{LogReader, LogStart, Message};
 use crate::store::{JournalRow, StoreError};
 

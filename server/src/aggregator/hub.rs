@@ -1,59 +1,20 @@
 //! Where events meet connections: for each channel a head, a ring of recent
 //! frames, and the outboxes of who listens. Nothing here is durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 use domain::{Channel, Distribution, InteractionId, Login};
-use protocol::{CloseCode, event_frame, mark};
-use uuid::Uuid;
+use protocol::CloseCode;
 
 use super::outbox::{Outbox, Outgoing};
-use super::replay::BYTES_MAX;
+use super::ring::{Frame, Frames, Ring};
 use crate::audit::Audit;
 use crate::members::SignalTo;
 
-/// The ring of a channel holds at most this many bytes of frames: what is
-/// replayed to one client, so that many who come back at once read no journal.
-const RING_BYTES_MAX: usize = BYTES_MAX;
-/// And at most this many frames.
-const RING_FRAMES_MAX: usize = 10_000;
 /// Of so many interactions it is remembered who may see them, twice over.
 const PLACES_MAX: usize = 16_384;
-
-/// An event, encoded once for everybody who gets it.
-#[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) channel: Channel,
-    pub(super) offset: u64,
-    /// Of the offset and the id that clients read in the text.
-    pub(super) mark: u64,
-    pub(super) cause: Uuid,
-    pub(super) interaction: Option<InteractionId>,
-    pub(super) distribution: Distribution,
-    pub(super) text: Utf8Bytes,
-}
-
-impl Frame {
-    pub(super) fn new(
-        channel: Channel,
-        offset: u64,
-        cause: Uuid,
-        interaction: Option<InteractionId>,
-        distribution: Distribution,
-        event_json: &str,
-    ) -> Self {
-        #[derive(serde::Deserialize)]
-        struct Identified {
-            id: Uuid,
-        }
-        let id = serde_json::from_str(event_json).map_or(Uuid::nil(), |event: Identified| event.id);
-        let mark = mark(offset, id);
-        let text = event_frame(channel, offset, event_json).into();
-        Self { channel, offset, mark, cause, interaction, distribution, text }
-    }
-}
 
 /// Where an interaction is and who may see it.
 #[derive(Clone, Debug)]
@@ -69,14 +30,34 @@ struct Listener {
     /// The one channel that its socket carries, if it is one.
     only: Option<Channel>,
     outbox: Arc<Outbox>,
+    /// Gets events as they come. Who is behind takes them from the ring at its
+    /// own pace: nothing piles up for it, however long that takes.
+    live: bool,
+}
+
+/// What comes next for who is behind.
+pub(super) enum Page {
+    /// It isn't behind any more: the rest comes by its outbox.
+    Live,
+    Frames(Frames),
+    /// The ring doesn't reach back that far.
+    Lost,
 }
 
 #[derive(Default)]
 struct Lane {
-    head: u64,
-    ring: VecDeque<Arc<Frame>>,
-    ring_bytes: usize,
+    ring: Ring,
     listeners: HashMap<u64, Listener>,
+}
+
+impl Lane {
+    /// Lets a listener that has everything up to `at` have events as they come,
+    /// if that is all there is. True if it does so now, or listens no more.
+    fn join(&mut self, connection: u64, at: u64) -> bool {
+        let Some(listener) = self.listeners.get_mut(&connection) else { return true };
+        listener.live |= at >= self.ring.head();
+        listener.live
+    }
 }
 
 /// A map that forgets what was not asked for during the last full turn.
@@ -127,16 +108,13 @@ impl Hub {
 
     /// The last offset that was delivered.
     pub(super) fn head(&self, channel: Channel) -> u64 {
-        self.lane(channel).head
+        self.lane(channel).ring.head()
     }
 
     /// Begins a channel at `head`, with an empty ring.
     pub(super) fn begin(&self, channel: Channel, head: u64) {
         self.audit.begin(channel, head);
-        let mut lane = self.lane(channel);
-        lane.head = head;
-        lane.ring = VecDeque::new();
-        lane.ring_bytes = 0;
+        self.lane(channel).ring = Ring::begin(head);
     }
 
     /// Delivers the event after the head; anything else is left alone and
@@ -147,44 +125,23 @@ impl Hub {
             lock(&self.places).put(id, place);
         }
         let mut lane = self.lane(frame.channel);
-        if frame.offset != lane.head + 1 {
-            return false;
-        }
-        let frame = Arc::new(frame);
-        lane.head = frame.offset;
-        lane.ring_bytes += frame.text.len();
-        lane.ring.push_back(frame.clone());
-        while lane.ring_bytes > RING_BYTES_MAX || lane.ring.len() > RING_FRAMES_MAX {
-            let Some(oldest) = lane.ring.pop_front() else { break };
-            lane.ring_bytes -= oldest.text.len();
-        }
+        let Some(frame) = lane.ring.push(frame) else { return false };
         self.audit.delivered(frame.channel, frame.offset, frame.mark);
         for listener in lane.listeners.values() {
-            if frame.distribution.includes(&listener.login) {
+            if listener.live && frame.distribution.includes(&listener.login) {
                 listener.outbox.push(Outgoing::Event(frame.clone()));
             }
         }
         true
     }
 
-    /// Puts what came just before the ring into it, the oldest first; false if
-    /// no more is wanted.
+    /// See [`Ring::backfill`].
     pub(super) fn backfill(&self, channel: Channel, frames: Vec<Frame>) -> bool {
-        let mut lane = self.lane(channel);
-        for frame in frames.into_iter().rev() {
-            let first = lane.ring.front().map_or(lane.head + 1, |frame| frame.offset);
-            let bytes = lane.ring_bytes + frame.text.len();
-            let room = bytes <= RING_BYTES_MAX && lane.ring.len() < RING_FRAMES_MAX;
-            if frame.offset + 1 != first || !room {
-                return false;
-            }
-            lane.ring_bytes = bytes;
-            lane.ring.push_front(Arc::new(frame));
-        }
-        true
+        self.lane(channel).ring.backfill(frames)
     }
 
-    /// From the offset that this gives on, the outbox gets the channel's events.
+    /// Whoever listens from here on is behind until it has [joined](Self::join).
+    /// Gives the head.
     pub(super) fn subscribe(
         &self,
         channel: Channel,
@@ -194,9 +151,43 @@ impl Hub {
     ) -> u64 {
         let mut lane = self.lane(channel);
         let only = Some(channel);
-        let listener = Listener { login: login.clone(), only, outbox: outbox.clone() };
+        let listener = Listener { login: login.clone(), only, outbox: outbox.clone(), live: false };
         lane.listeners.insert(connection, listener);
-        lane.head
+        lane.ring.head()
+    }
+
+    /// Listens from the head on, and is told so first, with `text` made from it.
+    pub(super) fn subscribe_anew(
+        &self,
+        channel: Channel,
+        connection: u64,
+        login: &Login,
+        outbox: &Arc<Outbox>,
+        text: impl FnOnce(u64) -> Option<Utf8Bytes>,
+    ) {
+        let mut lane = self.lane(channel);
+        if let Some(text) = text(lane.ring.head()) {
+            outbox.push(Outgoing::Text(text));
+        }
+        let only = Some(channel);
+        let listener = Listener { login: login.clone(), only, outbox: outbox.clone(), live: true };
+        lane.listeners.insert(connection, listener);
+    }
+
+    /// Whether a connection that has everything up to `at` gets events by its
+    /// outbox now, or none at all.
+    pub(super) fn join(&self, channel: Channel, connection: u64, at: u64) -> bool {
+        self.lane(channel).join(connection, at)
+    }
+
+    /// What comes after `after` for a connection that is behind.
+    pub(super) fn page(&self, channel: Channel, connection: u64, after: u64) -> Page {
+        let mut lane = self.lane(channel);
+        if lane.join(connection, after) {
+            return Page::Live;
+        }
+        let Some(listener) = lane.listeners.get(&connection) else { return Page::Live };
+        lane.ring.page(after, &listener.login).map_or(Page::Lost, Page::Frames)
     }
 
     /// Whether a connection gets a channel's events already.
@@ -208,34 +199,25 @@ impl Hub {
         self.lane(channel).listeners.remove(&connection);
     }
 
-    /// The frames after `after` up to `head` that `login` may see, if the
-    /// ring reaches back that far.
-    pub(super) fn replay(
+    /// See [`Ring::count`].
+    pub(super) fn count(
         &self,
         channel: Channel,
         after: u64,
         head: u64,
         login: &Login,
-    ) -> Option<Vec<Arc<Frame>>> {
-        let lane = self.lane(channel);
-        let first = lane.ring.front().map_or(lane.head + 1, |frame| frame.offset);
-        if after + 1 < first {
-            return None;
-        }
-        let wanted = |frame: &&Arc<Frame>| {
-            frame.offset > after && frame.offset <= head && frame.distribution.includes(login)
-        };
-        Some(lane.ring.iter().filter(wanted).cloned().collect())
+    ) -> Option<u64> {
+        self.lane(channel).ring.count(after, head, login)
     }
 
-    /// Whoever listens goes on after the head, with `text` made from it; the
-    /// ring forgets what it has.
+    /// Whoever listens goes on after the head, with `text` made from it, those
+    /// who are behind too; the ring forgets what it has.
     pub(super) fn begin_anew(&self, channel: Channel, text: impl Fn(u64) -> Option<Utf8Bytes>) {
         let mut lane = self.lane(channel);
-        lane.ring = VecDeque::new();
-        lane.ring_bytes = 0;
-        let Some(text) = text(lane.head) else { return };
-        for listener in lane.listeners.values() {
+        lane.ring = Ring::begin(lane.ring.head());
+        let Some(text) = text(lane.ring.head()) else { return };
+        for listener in lane.listeners.values_mut() {
+            listener.live = true;
             listener.outbox.push(Outgoing::Text(text.clone()));
         }
     }
@@ -248,7 +230,7 @@ impl Hub {
         only: Option<Channel>,
         outbox: &Arc<Outbox>,
     ) {
-        let listener = Listener { login: login.clone(), only, outbox: outbox.clone() };
+        let listener = Listener { login: login.clone(), only, outbox: outbox.clone(), live: true };
         lock(&self.everyone).insert(connection, listener);
     }
 
@@ -329,7 +311,11 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::aggregator::outbox::BATCH_BYTES;
+    use crate::aggregator::ring::EVENTS_MAX;
 
     fn frame(offset: u64, distribution: Distribution) -> Frame {
         Frame::new(Channel::Chat, offset, Uuid::nil(), None, distribution, "{}")
@@ -339,26 +325,13 @@ mod tests {
         name.parse().expect("a login")
     }
 
-    #[test]
-    fn what_came_before_the_ring_is_put_into_it_without_a_hole_as_far_as_there_is_room() {
-        let hub = Hub::new(Audit::new("here"));
-        let frames = |offsets: std::ops::RangeInclusive<u64>| {
-            offsets.map(|offset| frame(offset, Distribution::Broadcast)).collect::<Vec<_>>()
+    /// The offsets of what an outbox holds.
+    async fn taken(outbox: &Outbox) -> Vec<u64> {
+        let offset = |outgoing: &Outgoing| match outgoing {
+            Outgoing::Event(frame) => frame.offset,
+            Outgoing::Text(_) => 0,
         };
-        let back_to = |after: u64| {
-            let frames = hub.replay(Channel::Chat, after, 20_000, &login("ana"))?;
-            Some(frames.iter().map(|frame| frame.offset).collect::<Vec<_>>())
-        };
-        hub.begin(Channel::Chat, 20_000);
-        assert!(hub.backfill(Channel::Chat, frames(19_998..=20_000)));
-        assert_eq!(back_to(19_997), Some(vec![19_998, 19_999, 20_000]));
-        assert!(!hub.backfill(Channel::Chat, frames(19_990..=19_996)), "one is missing");
-        assert_eq!(back_to(19_996), None);
-        assert!(hub.deliver(frame(20_001, Distribution::Broadcast)));
-        assert!(!hub.backfill(Channel::Chat, frames(1..=19_997)), "more than there is room for");
-        assert_eq!(back_to(10_001).map(|offsets| offsets.len()), Some(9_999));
-        assert_eq!(back_to(10_000), None);
-        assert_eq!(hub.head(Channel::Chat), 20_001);
+        outbox.take().await.iter().map(offset).collect()
     }
 
     #[tokio::test]
@@ -368,6 +341,7 @@ mod tests {
             ["ana", "ben"].iter().map(|_| Arc::new(Outbox::new(1_000))).collect();
         for (n, name) in ["ana", "ben"].iter().enumerate() {
             assert_eq!(hub.subscribe(Channel::Chat, n as u64, &login(name), &outboxes[n]), 0);
+            assert!(hub.join(Channel::Chat, n as u64, 0));
         }
         assert!(hub.deliver(frame(1, Distribution::Direct(login("ana")))));
         assert!(hub.deliver(frame(2, Distribution::Broadcast)));
@@ -382,18 +356,70 @@ mod tests {
         assert!(Arc::ptr_eq(one, other));
     }
 
-    #[test]
-    fn the_ring_replays_whole_or_not_at_all() {
+    #[tokio::test]
+    async fn who_is_behind_reads_pages_at_its_own_pace_and_nothing_piles_up_for_it() {
         let hub = Hub::new(Audit::new("here"));
+        let (ana, outbox) = (login("ana"), Arc::new(Outbox::new(1)));
         hub.begin(Channel::Chat, 10);
-        for offset in 11..=15 {
+        hub.subscribe(Channel::Chat, 7, &ana, &outbox);
+        let whole = frame(11, Distribution::Broadcast).text.len();
+        let last = 10 + 2 * (BATCH_BYTES / whole) as u64;
+        for offset in 11..=last {
+            let ben = offset == 12;
+            let to = if ben { Distribution::Direct(login("ben")) } else { Distribution::Broadcast };
+            assert!(hub.deliver(frame(offset, to)));
+        }
+        let (mut at, mut seen, mut pages) = (10, Vec::new(), 0);
+        while let Page::Frames(Frames { frames, upto }) = hub.page(Channel::Chat, 7, at) {
+            assert!(frames.iter().map(|frame| frame.text.len()).sum::<usize>() < 2 * BATCH_BYTES);
+            seen.extend(frames.iter().map(|frame| frame.offset));
+            (at, pages) = (upto, pages + 1);
+        }
+        assert!(pages > 1);
+        assert_eq!(seen, (11..=last).filter(|offset| *offset != 12).collect::<Vec<_>>());
+        // What comes now comes by the outbox, and its bound counts.
+        assert!(hub.deliver(frame(last + 1, Distribution::Broadcast)));
+        assert_eq!(outbox.shut_with().await, CloseCode::SlowReader);
+    }
+
+    #[tokio::test]
+    async fn who_is_behind_when_a_channel_begins_anew_goes_on_with_the_others() {
+        let hub = Hub::new(Audit::new("here"));
+        let outbox = Arc::new(Outbox::new(1_000));
+        hub.begin(Channel::Chat, 10);
+        hub.subscribe(Channel::Chat, 7, &login("ana"), &outbox);
+        assert!(hub.deliver(frame(11, Distribution::Broadcast)));
+        hub.begin_anew(Channel::Chat, |offset| Some(offset.to_string().into()));
+        assert!(hub.deliver(frame(12, Distribution::Broadcast)));
+        assert!(matches!(hub.page(Channel::Chat, 7, 10), Page::Live));
+        assert_eq!(taken(&outbox).await, [0, 12]);
+    }
+
+    #[tokio::test]
+    async fn what_the_ring_has_lost_is_said_to_be_lost_and_who_left_is_not_behind() {
+        let hub = Hub::new(Audit::new("here"));
+        let outbox = Arc::new(Outbox::new(1_000));
+        hub.begin(Channel::Chat, 10);
+        hub.subscribe(Channel::Chat, 7, &login("ana"), &outbox);
+        for offset in 11..=11 + EVENTS_MAX {
             assert!(hub.deliver(frame(offset, Distribution::Broadcast)));
         }
-        let replay =
-            |after| hub.replay(Channel::Chat, after, 15, &login("ana")).map(|frames| frames.len());
-        assert_eq!(replay(9), None);
-        assert_eq!(replay(10), Some(5));
-        assert_eq!(replay(14), Some(1));
-        assert_eq!(replay(15), Some(0));
+        assert!(matches!(hub.page(Channel::Chat, 7, 10), Page::Lost));
+        assert!(matches!(hub.page(Channel::Chat, 7, 11), Page::Frames(page) if page.upto > 11));
+        hub.unsubscribe(Channel::Chat, 7);
+        assert!(matches!(hub.page(Channel::Chat, 7, 10), Page::Live));
+    }
+
+    #[tokio::test]
+    async fn who_subscribes_anew_is_told_from_where_before_anything_comes() {
+        let hub = Hub::new(Audit::new("here"));
+        let outbox = Arc::new(Outbox::new(1_000));
+        hub.begin(Channel::Chat, 10);
+        hub.subscribe_anew(Channel::Chat, 7, &login("ana"), &outbox, |offset| {
+            assert_eq!(offset, 10);
+            Some("gap".into())
+        });
+        assert!(hub.deliver(frame(11, Distribution::Broadcast)));
+        assert_eq!(taken(&outbox).await, [0, 11]);
     }
 }

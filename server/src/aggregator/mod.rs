@@ -13,6 +13,7 @@ mod opening;
 mod outbox;
 mod rate;
 mod replay;
+mod ring;
 mod routes;
 mod sent;
 

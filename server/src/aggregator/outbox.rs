@@ -8,7 +8,11 @@ use protocol::CloseCode;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::Frame;
+use super::ring::Frame;
+
+/// So much is written to a client at one go, or one frame more. It is what a
+/// connection buffers, so it stays small.
+pub(super) const BATCH_BYTES: usize = 32 * 1024;
 
 /// One frame that waits.
 #[derive(Clone, Debug)]
@@ -20,12 +24,23 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
-    fn bytes(&self) -> usize {
+    pub(super) fn text(&self) -> &Utf8Bytes {
         match self {
-            Self::Event(frame) => frame.text.len(),
-            Self::Text(text) => text.len(),
+            Self::Event(frame) => &frame.text,
+            Self::Text(text) => text,
         }
     }
+}
+
+/// How many of these are written at one go.
+pub(super) fn one_go<'a>(waiting: impl IntoIterator<Item = &'a Outgoing>) -> usize {
+    let mut bytes = 0;
+    let fits = |outgoing: &&Outgoing| {
+        let fits = bytes < BATCH_BYTES;
+        bytes += outgoing.text().len();
+        fits
+    };
+    waiting.into_iter().take_while(fits).count()
 }
 
 /// A client's outbox. When it is full the client reads too slowly: the
@@ -45,6 +60,15 @@ struct Queue {
     code: Option<CloseCode>,
 }
 
+impl Queue {
+    /// The oldest, as many as are written at one go.
+    fn batch(&mut self) -> Vec<Outgoing> {
+        let batch: Vec<_> = self.waiting.drain(..one_go(&self.waiting)).collect();
+        self.bytes -= batch.iter().map(|outgoing| outgoing.text().len()).sum::<usize>();
+        batch
+    }
+}
+
 impl Outbox {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
@@ -60,7 +84,7 @@ impl Outbox {
     }
 
     pub(super) fn push(&self, outgoing: Outgoing) {
-        let bytes = outgoing.bytes();
+        let bytes = outgoing.text().len();
         {
             let mut queue = self.queue();
             if queue.code.is_some() {
@@ -92,15 +116,13 @@ impl Outbox {
         self.queue().code.unwrap_or(CloseCode::Draining)
     }
 
-    /// Waits for something, and takes all that waits.
-    pub(super) async fn take(&self) -> VecDeque<Outgoing> {
+    /// Waits for something, and takes what is written at one go; the rest stays
+    /// and counts.
+    pub(super) async fn take(&self) -> Vec<Outgoing> {
         loop {
-            {
-                let mut queue = self.queue();
-                if !queue.waiting.is_empty() {
-                    queue.bytes = 0;
-                    return std::mem::take(&mut queue.waiting);
-                }
+            let batch = self.queue().batch();
+            if !batch.is_empty() {
+                return batch;
             }
             self.ready.notified().await;
         }
@@ -135,5 +157,21 @@ mod tests {
         assert_eq!(outbox.take().await.len(), 1);
         outbox.push(text(100));
         assert_eq!(outbox.take().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_more_than_one_go_is_taken_in_order_and_counts_until_then() {
+        let outbox = Outbox::new(3 * BATCH_BYTES);
+        let lengths = [BATCH_BYTES - 1, 2, BATCH_BYTES, 3];
+        for bytes in lengths {
+            outbox.push(text(bytes));
+        }
+        let mut taken = Vec::new();
+        for (count, left) in [(2, BATCH_BYTES + 3), (1, 3), (1, 0)] {
+            let batch = outbox.take().await;
+            assert_eq!((batch.len(), outbox.queue().bytes), (count, left));
+            taken.extend(batch.iter().map(|outgoing| outgoing.text().len()));
+        }
+        assert_eq!(taken, lengths);
     }
 }

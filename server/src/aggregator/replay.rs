@@ -1,28 +1,31 @@
-//! What a client missed: from the ring, else from the journal, else not at all.
+//! What a client missed: from the ring, else from the journal, else not at all;
+//! page by page, when the client has read the last one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Channel, Login};
-use protocol::{Cursor, CursorReport};
+use protocol::{CloseCode, Cursor, CursorReport};
 use tokio::time::Instant;
 
 use super::Aggregator;
-use super::hub::Frame;
+use super::connection::End;
+use super::hub::Page;
+use super::ring::{BYTES_MAX, EVENTS_MAX, Frame, Frames};
 use crate::store::StoreError;
 
-/// A longer absence than this many events of a channel is not replayed.
-const EVENTS_MAX: u64 = 10_000;
-/// Nor more than this many bytes of frames for one client.
-pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a client that is ahead waits for this aggregator to follow.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many rows of the journal are read at once,
 const PAGE: u32 = 500;
+/// and how many bytes of them are kept, or one frame more, until a client has read
+/// them.
+const PAGE_BYTES: usize = 1024 * 1024;
 
-/// A channel's report and the frames that go with it.
-pub(super) struct Replay {
-    pub(super) report: CursorReport,
-    pub(super) frames: Vec<Arc<Frame>>,
+/// What was missed can't be read now. That is no gap: it may come back.
+pub(super) fn not_read(channel: Channel, error: &StoreError) -> End {
+    tracing::warn!(%channel, %error, "replay not read");
+    End::Close(CloseCode::BrokerLost, Some("store unavailable".into()))
 }
 
 impl Aggregator {
@@ -52,8 +55,8 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Begins a channel for a client: from the head that this gives on, its
-    /// outbox gets the events; what it missed before that is in the replay.
+    /// Begins a channel for a client: what it is told of it, and after which
+    /// offset it goes on.
     ///
     /// # Errors
     /// If what it missed can't be read now. That is no gap: it may come back.
@@ -63,80 +66,105 @@ impl Aggregator {
         resume: Option<&Cursor>,
         login: &Login,
         subscribe: impl FnOnce() -> u64,
-    ) -> Result<Replay, StoreError> {
+    ) -> Result<(CursorReport, u64), StoreError> {
         if let Some(cursor) = resume {
             self.reach(channel, cursor).await?;
         }
         let head = subscribe();
-        self.replay(channel, resume, head, login).await
-    }
-
-    /// What `login` missed of a channel between `resume` and `head`: all of
-    /// it, or nothing and `recovered: false`.
-    async fn replay(
-        &self,
-        channel: Channel,
-        resume: Option<&Cursor>,
-        head: u64,
-        login: &Login,
-    ) -> Result<Replay, StoreError> {
-        let missed = match resume {
-            Some(cursor) if cursor.epoch == self.store.epoch() && cursor.offset <= head => {
-                self.missed(channel, cursor.offset, head, login).await?
-            }
-            _ => None,
-        };
-        let recovered = missed.is_some();
-        let frames = missed.unwrap_or_default();
+        let known =
+            resume.filter(|cursor| cursor.epoch == self.store.epoch() && cursor.offset <= head);
+        let (mut missed, mut at) = (None, head);
+        if let Some(cursor) = known {
+            missed = self.missed(channel, cursor.offset, head, login).await?;
+            at = missed.map_or(head, |_| cursor.offset);
+        }
         let report = CursorReport {
             epoch: self.store.epoch().to_owned(),
             offset: head,
-            recovered,
-            replayed: frames.len() as u64,
+            recovered: missed.is_some(),
+            replayed: missed.unwrap_or(0),
         };
-        Ok(Replay { report, frames })
+        Ok((report, at))
     }
 
+    /// How many events `login` missed of a channel between `after` and `head`;
+    /// none if that can't be replayed.
     async fn missed(
         &self,
         channel: Channel,
         after: u64,
         head: u64,
         login: &Login,
-    ) -> Result<Option<Vec<Arc<Frame>>>, StoreError> {
-        if let Some(frames) = self.hub.replay(channel, after, head, login) {
-            return Ok(Some(frames));
+    ) -> Result<Option<u64>, StoreError> {
+        if let Some(count) = self.hub.count(channel, after, head, login) {
+            return Ok(Some(count));
         }
         if head - after > EVENTS_MAX {
             return Ok(None);
         }
-        let turn = self.replays.acquire().await;
-        let _turn = turn.map_err(|_| StoreError::Unavailable("closed".to_owned()))?;
-        let (mut frames, mut bytes, mut last) = (Vec::new(), 0, after);
+        let (mut count, mut bytes, mut last) = (0, 0, after);
         while last < head {
-            let rows = self.store.journal(channel, last, PAGE).await?;
-            if rows.is_empty() {
+            let Some(page) = self.read(channel, last, head, login).await? else {
                 return Ok(None);
-            }
-            for row in rows {
-                if row.offset != last + 1 {
-                    // The journal no longer reaches back that far.
-                    return Ok(None);
-                }
-                last = row.offset;
-                if last <= head && row.distribution.includes(login) {
-                    let frame = Frame::from_journal(channel, row);
-                    bytes += frame.text.len();
-                    frames.push(Arc::new(frame));
-                }
-                if last == head {
-                    break;
-                }
-            }
+            };
+            count += page.frames.len() as u64;
+            bytes += page.frames.iter().map(|frame| frame.text.len()).sum::<usize>();
+            last = page.upto;
             if bytes > BYTES_MAX {
                 return Ok(None);
             }
         }
-        Ok(Some(frames))
+        Ok(Some(count))
+    }
+
+    /// What comes after `after` for a connection that is behind; none if it
+    /// isn't any more. What the ring has lost meanwhile is read.
+    pub(super) async fn next(
+        &self,
+        channel: Channel,
+        connection: u64,
+        after: u64,
+        login: &Login,
+    ) -> Result<Option<Frames>, End> {
+        match self.hub.page(channel, connection, after) {
+            Page::Live => Ok(None),
+            Page::Frames(page) => Ok(Some(page)),
+            Page::Lost => {
+                let head = self.hub.head(channel);
+                let read = self.read(channel, after, head, login).await;
+                let read = read.map_err(|error| not_read(channel, &error))?;
+                read.ok_or_else(|| CloseCode::ContinuityLost.into()).map(Some)
+            }
+        }
+    }
+
+    /// A page of the journal; none if it no longer reaches back that far.
+    async fn read(
+        &self,
+        channel: Channel,
+        after: u64,
+        head: u64,
+        login: &Login,
+    ) -> Result<Option<Frames>, StoreError> {
+        let turn = self.replays.acquire().await;
+        let _turn = turn.map_err(|_| StoreError::Unavailable("closed".to_owned()))?;
+        let rows = self.store.journal(channel, after, PAGE).await?;
+        let mut page = Frames { frames: Vec::new(), upto: after };
+        let mut bytes = 0;
+        for row in rows.into_iter().take_while(|row| row.offset <= head) {
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+            if row.offset != page.upto + 1 {
+                return Ok(None);
+            }
+            page.upto = row.offset;
+            if row.distribution.includes(login) {
+                let frame = Frame::from_journal(channel, row);
+                bytes += frame.text.len();
+                page.frames.push(Arc::new(frame));
+            }
+        }
+        Ok((page.upto > after).then_some(page))
     }
 }

@@ -6,7 +6,7 @@ use domain::{Channel, Distribution, Login};
 use protocol::{Account, AckStage, Difference, Digest, Stage};
 use uuid::Uuid;
 
-use super::hub::Frame;
+use super::ring::Frame;
 use crate::audit::{Answer, Differs};
 use crate::store::Receipt;
 
