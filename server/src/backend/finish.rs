@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Fuse, FusedFuture as _, join_all, try_join_all}
 use protocol::{Outcome, Signal, names};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ use crate::store::{NewEvent, StoreError};
 const WAITING_MAX: usize = 2;
 /// The most events announced at once when a partition is taken over.
 const OUTBOX_MAX: u32 = 500;
+/// How long what is finished gathers: each ack is an entry in its queue's log.
+const ACK_AFTER: Duration = Duration::from_millis(20);
 /// A partition at rest looks this often for what was committed and not announced.
 const REST: Duration = Duration::from_secs(5);
 
@@ -114,15 +116,21 @@ impl Task {
         self.announce_leftovers().await?;
         let mut done = Vec::new();
         let mut acks = Fuse::terminated();
+        let mut gathered = std::pin::pin!(Fuse::terminated());
         loop {
-            if acks.is_terminated() {
-                acks = ack(std::mem::take(&mut done));
-            }
             tokio::select! {
                 biased;
                 acked = &mut acks, if !acks.is_terminated() => acked?,
+                () = &mut gathered, if acks.is_terminated() && !gathered.is_terminated() => {
+                    acks = ack(std::mem::take(&mut done));
+                }
                 recorded = timeout(REST, waiting.recv()) => match recorded {
-                    Ok(Some(recorded)) => done.extend(self.finish(recorded).await?),
+                    Ok(Some(recorded)) => {
+                        if done.is_empty() {
+                            gathered.set(sleep(ACK_AFTER).fuse());
+                        }
+                        done.extend(self.finish(recorded).await?);
+                    }
                     Ok(None) => break,
                     Err(_) => self.announce_leftovers().await?,
                 },

@@ -9,7 +9,7 @@ use super::sql::{Arg, Columns, Sql};
 use super::{Changed, Commit, NewEvent, PresenceChange, StoreError};
 
 /// How many rows a statement takes: a few sizes, so that prepared ones are kept.
-const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
+const SIZES: [usize; 11] = [64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1];
 /// A deadlock is tried again this often.
 const ATTEMPTS: u32 = 3;
 

@@ -16,6 +16,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 use uuid::Uuid;
 
+use super::checkpoint;
 use super::group::Committer;
 use super::sql::{Columns, Sql};
 use super::{
@@ -34,9 +35,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers beside the one writer of a SQLite file.
 const SQLITE_READERS: u32 = 3;
 
+/// A commit copies the write-ahead log into the file only where this many
+/// pages of it wait, 32 MiB: as a rule that is done beside the commits.
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-    PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000; \
-    PRAGMA temp_store = MEMORY;";
+    PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -8000; \
+    PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 8000;";
 const POSTGRES_SETTINGS: &str = "SET statement_timeout = '15s'; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '30s';";
 
@@ -103,6 +106,9 @@ impl Database {
         drop(turn);
         let epoch = epoch(&write).await.map_err(named)?;
         let committer = Committer::start(write.clone());
+        if !postgres {
+            checkpoint::start(read.clone(), committer.written());
+        }
         Ok(Self { write, read, postgres, committer, epoch })
     }
 }
@@ -197,6 +203,8 @@ async fn pool(url: &str, connections: u32, settings: &'static str) -> Result<Any
     let pool = AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A file doesn't go away while it rests; a server may have.
+        .test_before_acquire(!url.starts_with("sqlite"))
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 for setting in settings.split(';').map(str::trim).filter(|one| !one.is_empty()) {

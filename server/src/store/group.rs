@@ -6,10 +6,11 @@
 //! the others from being written: then each gets a transaction of its own.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::AnyPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::commit::{self, Rows};
 use super::{Commit, StoreError};
@@ -38,13 +39,19 @@ pub(super) struct Committer {
     jobs: mpsc::Sender<Job>,
     /// True since the last batch couldn't be written, because the store was away.
     failing: AtomicBool,
+    /// Told of each batch that was.
+    written: Arc<Notify>,
 }
 
 impl Committer {
     pub(super) fn start(pool: AnyPool) -> Self {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
         tokio::spawn(run(pool, jobs));
-        Self { jobs: sender, failing: AtomicBool::new(false) }
+        Self { jobs: sender, failing: AtomicBool::new(false), written: Arc::default() }
+    }
+
+    pub(super) fn written(&self) -> Arc<Notify> {
+        self.written.clone()
     }
 
     /// Returns when the batch is durable, with its offsets.
@@ -55,6 +62,7 @@ impl Committer {
         self.jobs.send(job).await.map_err(|_| closed())?;
         let written = answer.await.map_err(|_| closed())?;
         self.say_failing(matches!(written, Err(StoreError::Unavailable(_))));
+        self.written.notify_one();
         written
     }
 

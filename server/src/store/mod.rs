@@ -10,6 +10,7 @@
 //! have nothing to do with each other.
 
 mod backup;
+mod checkpoint;
 mod commit;
 mod database;
 mod group;
