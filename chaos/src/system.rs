@@ -1,10 +1,9 @@
 //! The real thing under test, on this machine: one process with all in it, or
 //! a cluster. Everything here blocks; it lives on a thread of its own.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use testkit::postgres::Postgres;
 use testkit::rabbit::Cluster;
@@ -204,18 +203,10 @@ impl System {
 
     /// Runs `warren` with the system's settings and gives what it prints.
     pub(crate) fn run(&self, args: &[&str], stdin: &str) -> io::Result<String> {
-        let mut child = Command::new(&self.binary)
-            .args(args)
-            .args(&self.common)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        if let Some(mut pipe) = child.stdin.take() {
-            pipe.write_all(stdin.as_bytes())?;
-        }
-        let output = child.wait_with_output()?;
+        let output = Warren::command(&self.binary).args(args).args(&self.common).run(stdin);
         if !output.status.success() {
-            return Err(io::Error::other(format!("warren {args:?}: {}", output.status)));
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(format!("warren {args:?}: {}", why.trim())));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }

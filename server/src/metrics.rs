@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::header;
 use axum::routing::get;
 use domain::Channel;
-use protocol::{AuditTotals, Hop};
+use protocol::{AuditReport, AuditTotals, Hop};
 
 use crate::members::Members;
 use crate::receipts::Receipts;
@@ -75,7 +75,10 @@ impl Page {
 impl Metrics {
     fn text(&self) -> String {
         let view = self.members.audit().view();
-        let report = self.members.audit().report();
+        // This member is one of those in view.
+        let none = AuditReport::default();
+        let own = view.members.iter().find(|one| one.member == self.members.id());
+        let report = own.map_or(&none, |own| &own.report);
         let roster = self.members.roster().borrow().clone();
         let own = roster.members.get(self.members.id());
         let mut page = Page::default();
@@ -139,4 +142,59 @@ fn labels(hop: Hop, channel: Channel) -> String {
         Hop::Client => "client",
     };
     format!("hop=\"{hop}\",channel=\"{channel}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Answer, Audit};
+    use crate::broker::{self, embedded};
+    use crate::clock::Clock;
+    use crate::shutdown::Shutdown;
+    use crate::store;
+    use domain::Timestamp;
+    use protocol::{Heartbeat, Urls};
+
+    #[tokio::test]
+    async fn a_members_own_counts_are_told_apart_from_those_of_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (clock, shutdown) = (Clock::default(), Shutdown::default());
+        let (path, topology) = (folder.path().join("broker"), broker::Config::default());
+        let config = embedded::Config { path, topology, clock: clock.clone() };
+        let broker = embedded::open(config).await.expect("a broker");
+        let url = format!("sqlite://{}", folder.path().join("warren.db").display());
+        let config = store::Config { url, max_connections: 1 };
+        let store = store::open(&config).await.expect("a store");
+        let receipts = Receipts::start(store, clock.clone(), &shutdown);
+        let (members, _beating) =
+            Members::join(broker, clock, Vec::new(), Urls::default(), shutdown.token());
+        let answer = |audit: &Audit, repeated| {
+            let answer = Answer { repeated, ..Answer::default() };
+            audit.answered(answer, Timestamp::from_millis(0));
+        };
+        let (audit, other) = (members.audit(), Audit::new("another"));
+        answer(audit, 2);
+        answer(&other, 3);
+        audit.begin(Channel::Chat, 0);
+        audit.delivered(Channel::Chat, 1, 0);
+        audit.hear(&Heartbeat {
+            member: "another".to_owned(),
+            roles: Vec::new(),
+            at: Timestamp::from_millis(0),
+            urls: Urls::default(),
+            epoch: None,
+            positions: std::collections::BTreeMap::new(),
+            clients: 0,
+            draining: false,
+            audit: Some(Box::new(other.report())),
+        });
+        let text = Metrics { members, receipts }.text();
+        for line in [
+            "warren_audit_repeated_total 2",
+            "warren_fleet_repeated_total 5",
+            "warren_audit_head{hop=\"delivered\",channel=\"chat\"} 1",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}: {text}");
+        }
+    }
 }

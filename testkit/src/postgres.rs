@@ -143,11 +143,41 @@ impl Postgres {
         file.lines().next()?.trim().parse().ok()
     }
 
+    /// Freezes it: its connections stay open, and nobody answers.
+    ///
+    /// # Errors
+    /// If it isn't running.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Wakes a frozen one.
+    ///
+    /// # Errors
+    /// If it isn't running.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// To the server first, then to those that it had made: each connection's.
+    fn signal(&self, name: &str) -> io::Result<()> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "PostgreSQL isn't running");
+        let pid = self.pid().ok_or_else(gone)?.to_string();
+        succeeded(Command::new("kill").args([name, &pid]))?;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        // One that ends meanwhile is no matter.
+        let _ = Command::new("kill").arg(name).args(children.split_whitespace()).status();
+        Ok(())
+    }
+
     /// Stops it as a crash does: connections are cut, nothing is flushed.
     pub fn kill(&mut self) {
         if let Some(pid) = self.pid() {
-            // SIGQUIT, so that no child of it is left behind.
-            let _ = Command::new("kill").args(["-QUIT", &pid.to_string()]).status();
+            // SIGQUIT, so that no child of it is left behind; SIGCONT, for one
+            // that is frozen hears nothing.
+            for name in ["-QUIT", "-CONT"] {
+                let _ = Command::new("kill").args([name, &pid.to_string()]).status();
+            }
         }
         if let Some(mut server) = self.server.take() {
             let _ = server.wait();
@@ -197,7 +227,7 @@ fn succeeded(command: &mut Command) -> io::Result<String> {
 /// stops the server by the pid in its file.
 fn reaper(data: &Path) -> io::Result<Child> {
     let script = "cat >/dev/null; pid=$(head -n 1 \"$0/postmaster.pid\" 2>/dev/null) && \
-        kill -QUIT \"$pid\" 2>/dev/null; exit 0";
+        kill -QUIT \"$pid\" 2>/dev/null && kill -CONT \"$pid\" 2>/dev/null; exit 0";
     Command::new("sh")
         .args(["-c", script])
         .arg(data)

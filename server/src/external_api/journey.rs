@@ -131,8 +131,8 @@ async fn read(api: &Api, id: Uuid, reader: &str) -> Result<Option<Journey>, Refu
     let mut reads = 0;
     loop {
         let before = api.receipts.written();
-        let stored = api.store.journey(id).await.map_err(down)?;
-        let sender = api.store.sender(id).await.map_err(down)?;
+        let (stored, sender) = api.store.journey(id).await.map_err(down)?.unzip();
+        let sender = sender.flatten();
         let pending = api.receipts.pending(id);
         reads += 1;
         // What moved in between may be in neither of the two.

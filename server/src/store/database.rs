@@ -381,12 +381,8 @@ impl Store for Database {
         self.write_receipts(receipts).await
     }
 
-    async fn journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError> {
+    async fn journey(&self, id: Uuid) -> Result<Option<(Journey, Option<String>)>, StoreError> {
         self.read_journey(id).await
-    }
-
-    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
-        self.read_sender(id).await
     }
 
     async fn audit(

@@ -52,9 +52,12 @@ impl Database {
         Ok(())
     }
 
-    pub(super) async fn read_journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError> {
+    pub(super) async fn read_journey(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<(Journey, Option<String>)>, StoreError> {
         let key = id.to_string();
-        let decided = Sql::new("SELECT outcome, at FROM decided WHERE id = ")
+        let decided = Sql::new("SELECT outcome, at, integration FROM decided WHERE id = ")
             .arg(key.as_str())
             .one_in(&self.read)
             .await?;
@@ -66,10 +69,11 @@ impl Database {
         .and(" ORDER BY channel, pos")
         .all_in(&self.read)
         .await?;
-        let receipts = Sql::new("SELECT stage, agent, at, count FROM receipts WHERE cause = ")
-            .arg(key.as_str())
-            .all_in(&self.read)
-            .await?;
+        let receipts =
+            Sql::new("SELECT stage, agent, at, count, integration FROM receipts WHERE cause = ")
+                .arg(key.as_str())
+                .all_in(&self.read)
+                .await?;
 
         let mut stages: BTreeMap<Stage, JourneyStage> = BTreeMap::new();
         let mut reach = |stage: Stage, at: i64, count: u64, agent: Option<Login>| {
@@ -88,9 +92,10 @@ impl Database {
                 entry.agents.insert(agent, at);
             }
         };
-        let mut outcome: Option<Outcome> = None;
+        let (mut outcome, mut sender): (Option<Outcome>, Option<String>) = (None, None);
         if let Some(row) = decided {
             outcome = Some(row.json("outcome")?);
+            sender = row.maybe_text("integration")?;
             reach(Stage::Decided, row.int("at")?, 0, None);
         }
         let mut events = Vec::new();
@@ -121,34 +126,14 @@ impl Database {
                 login => Some(login.parse().map_err(|_| damaged("agent"))?),
             };
             reach(stage, row.int("at")?, row.count("count")?, agent);
+            sender = sender.or(row.maybe_text("integration")?);
         }
         if let (Some(at), true, false) = (announced, all_announced, told) {
             reach(Stage::Announced, at, 0, None);
         }
         let Some(status) = stages.keys().next_back().copied() else { return Ok(None) };
-        Ok(Some(Journey {
-            id: EventId(id),
-            status,
-            stages: stages.into_values().collect(),
-            outcome,
-            events,
-        }))
-    }
-
-    pub(super) async fn read_sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
-        let id = id.to_string();
-        let row =
-            Sql::new("SELECT integration FROM decided WHERE integration IS NOT NULL AND id = ")
-                .arg(id.as_str())
-                .and(
-                    " UNION SELECT integration FROM receipts \
-                 WHERE integration IS NOT NULL AND cause = ",
-                )
-                .arg(id.as_str())
-                .and(" LIMIT 1")
-                .one_in(&self.read)
-                .await?;
-        row.map(|row| row.text("integration")).transpose()
+        let stages = stages.into_values().collect();
+        Ok(Some((Journey { id: EventId(id), status, stages, outcome, events }, sender)))
     }
 
     /// When an agent first acted on an interaction after one of these events.

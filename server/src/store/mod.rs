@@ -376,10 +376,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds steps of journeys: keeps the first time, adds up the counts.
     async fn record(&self, receipts: &[Receipt]) -> Result<(), StoreError>;
-    /// Where an external event or command has got to; none if it isn't known.
-    async fn journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError>;
-    /// The integration that sent an event; none if it isn't known.
-    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError>;
+    /// Where an external event or command has got to, and the integration that
+    /// sent it, as far as that is known.
+    async fn journey(&self, id: Uuid) -> Result<Option<(Journey, Option<String>)>, StoreError>;
 
     /// Notes who changed what, for the audit.
     async fn audit(

@@ -224,7 +224,8 @@ impl Desk for RequestDesk {
         if !seen.is_some_and(caused) {
             return Ok(None);
         }
-        self.web.state.store.journey(cause).await.map_err(unavailable)
+        let found = self.web.state.store.journey(cause).await.map_err(unavailable)?;
+        Ok(found.map(|(journey, _)| journey))
     }
 
     async fn dead_letters(&self) -> Result<DeadLetterList, DeskError> {

@@ -83,6 +83,47 @@ async fn a_command_sent_again_before_its_reply_gets_one_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_through_two_aggregators_has_one_effect_and_its_first_reply() {
+    let desk = Desk::start().await;
+    let (node, other) =
+        (desk.aggregator(Config::default()).await, desk.aggregator(Config::default()).await);
+    let (mut first, _) = node.client("/ws", &desk.tokens[0], json!({})).await;
+    let (mut second, _) = other.client("/ws", &desk.tokens[0], json!({})).await;
+    desk.post("chat", &started("c-1")).await;
+    let interaction = first.next("event").await["event"]["interaction_id"].clone();
+    let note = json!({ "type": "add_note", "interaction_id": interaction, "text": "Called." });
+    let [lost, both, after] = [(); 3].map(|()| Uuid::now_v7());
+
+    // It is done, and the connection that asked for it never hears so.
+    desk.broker.replies.shut();
+    first.command(&lost, &note, None).await;
+    first.until("its effect", |frame| frame["event"]["cause"] == json!(lost)).await;
+    drop(first);
+    desk.broker.replies.open();
+    second.command(&lost, &note, None).await;
+    assert_eq!(second.reply(&lost).await["ok"]["version"], 2);
+
+    // Neither is decided when the other one comes.
+    let (mut first, _) = node.client("/ws", &desk.tokens[0], json!({})).await;
+    desk.broker.publishes.shut();
+    first.command(&both, &note, None).await;
+    second.command(&both, &note, None).await;
+    // The chat's beginning, twice the one that was lost, and these two.
+    desk.broker.publishes.came(5).await;
+    desk.broker.publishes.open();
+    let replies = [first.reply(&both).await, second.reply(&both).await];
+    assert_eq!(replies[0]["ok"]["version"], 3, "{replies:?}");
+    assert_eq!(replies[0], replies[1]);
+
+    second.command(&after, &note, None).await;
+    assert_eq!(second.reply(&after).await["ok"]["version"], 4);
+    let caused = |id: Uuid| {
+        second.passed.iter().filter(|frame| frame["event"]["cause"] == json!(id)).count()
+    };
+    assert_eq!([lost, both].map(caused), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_are_stuck_hold_up_nothing_else() {
     let desk = Desk::start().await;
     let node = desk.aggregator(quick()).await;

@@ -94,6 +94,7 @@ async fn goes_and_comes_back(age: Duration, go: Change, come_back: Change) {
         (readyz.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
+    desk.answers_soon().await;
     let closed = async {
         loop {
             match stream.next().await {

@@ -11,6 +11,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 pub(crate) const WARREN: &str = env!("CARGO_BIN_EXE_warren");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Much longer than a member waits for what it stands on, and shorter than
+/// whoever watches it would wait.
+const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let mut tick = tokio::time::interval(Duration::from_millis(50));
@@ -33,7 +36,7 @@ pub(crate) struct Desk {
     pub(crate) service: Warren,
     pub(crate) client: reqwest::Client,
     token: String,
-    key: String,
+    pub(crate) key: String,
     common: Vec<String>,
     _folder: tempfile::TempDir,
 }
@@ -88,9 +91,21 @@ impl Desk {
     /// What it has on the disk, and nothing else.
     pub(crate) fn killed_and_started(self) -> Self {
         self.service.kill();
+        Self { service: Self::again(&self.common), ..self }
+    }
+
+    /// Told to stop, and started when it has; meanwhile `during` goes on.
+    pub(crate) async fn stopped_and_started(self, during: impl Future<Output = ()>) -> Self {
+        let service = self.service;
+        let ended = tokio::task::spawn_blocking(move || service.term());
+        during.await;
+        assert_eq!(ended.await.expect("an end"), Some(0));
+        Self { service: Self::again(&self.common), ..self }
+    }
+
+    fn again(common: &[String]) -> Warren {
         let ports = ["--web", "127.0.0.1:0", "--external", "127.0.0.1:0"];
-        let command = Warren::command(WARREN).args(["up"]).args(ports);
-        Self { service: command.args(&self.common).start(), ..self }
+        Warren::command(WARREN).args(["up"]).args(ports).args(common).start()
     }
 
     /// Runs `warren` beside the service, as an operator does.
@@ -131,6 +146,20 @@ impl Desk {
         let answer = self.client.get(url).send().await.expect("an answer");
         let status = answer.status();
         (status, answer.json::<Value>().await.expect("json")[part].take())
+    }
+
+    /// Whoever asks how it is hears so soon, while it isn't ready.
+    pub(crate) async fn answers_soon(&self) {
+        let unready = StatusCode::SERVICE_UNAVAILABLE;
+        for listener in [self.service.web(), self.service.external()] {
+            for (path, status) in
+                [("/healthz", StatusCode::OK), ("/metrics", StatusCode::OK), ("/readyz", unready)]
+            {
+                let ask = self.client.get(format!("{listener}{path}")).timeout(SOON).send();
+                let answer = ask.await.unwrap_or_else(|error| panic!("{path}: {error}"));
+                assert_eq!(answer.status(), status, "{path}");
+            }
+        }
     }
 
     /// Waits until the desk shows these calls, each once and no other.

@@ -122,6 +122,28 @@ async fn an_outage_longer_than_the_broker_waits_for_acks_makes_none_either() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_answers_nothing_is_told_soon_and_its_thaw_loses_nothing() {
+    let postgres = Postgres::start().expect("a database");
+    postgres.create_database("desk").expect("made");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("warren.toml");
+    let text = format!("store.url = {:?}\n", postgres.url("desk"));
+    std::fs::write(&config, text).expect("written");
+    let config = config.to_str().expect("a path").to_owned();
+    let desk = Desk::from(Warren::command(WARREN), folder, &["--config", &config]);
+    assert_eq!(desk.post("before").await.status(), StatusCode::ACCEPTED);
+    desk.shows(&["before"]).await;
+    postgres.pause().expect("frozen");
+    assert_eq!(desk.post("during").await.status(), StatusCode::ACCEPTED);
+    desk.answers_soon().await;
+    desk.told("store", StatusCode::SERVICE_UNAVAILABLE, "down").await;
+    postgres.resume().expect("awake");
+    desk.shows(&["before", "during"]).await;
+    desk.told("store", StatusCode::OK, "up").await;
+    assert_eq!(desk.service.term(), Some(0));
+}
+
 /// From here on the process can't write to files: `1`, or again: `unlimited`.
 fn file_bytes_max(desk: &Desk, bytes: &str) {
     let pid = desk.service.pid().to_string();

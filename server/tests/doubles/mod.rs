@@ -325,22 +325,17 @@ impl Store for FakeStore {
         self.recorded.send_modify(|all| all.extend_from_slice(receipts));
         Ok(())
     }
-    async fn journey(&self, id: Uuid) -> Result<Option<Journey>, StoreError> {
+    async fn journey(&self, id: Uuid) -> Result<Option<(Journey, Option<String>)>, StoreError> {
         self.up()?;
-        let known = self.journeys.lock().expect("unpoisoned").get(&id).cloned();
+        let set = self.journeys.lock().expect("unpoisoned").get(&id).cloned();
         let recorded = self.recorded.borrow();
-        let stages = recorded.iter().filter(|one| one.cause == id).map(|one| one.stage);
-        let stages: Vec<Stage> = stages.collect();
-        Ok(known.or_else(|| (!stages.is_empty()).then(|| journey(id, &stages, None))))
-    }
-    async fn sender(&self, id: Uuid) -> Result<Option<String>, StoreError> {
-        self.up()?;
+        let recorded: Vec<_> = recorded.iter().filter(|one| one.cause == id).collect();
+        let sender = recorded.iter().find_map(|one| one.integration.clone());
         // Journeys that were set are of the integration that may do all.
-        let set = self.journeys.lock().expect("unpoisoned").contains_key(&id);
-        let recorded = self.recorded.borrow();
-        let mut sent = recorded.iter().filter(|one| one.cause == id);
-        let sender = sent.find_map(|one| one.integration.clone());
-        Ok(sender.or_else(|| set.then(|| "all".to_owned())))
+        let sender = sender.or_else(|| set.is_some().then(|| "all".to_owned()));
+        let stages: Vec<Stage> = recorded.iter().map(|one| one.stage).collect();
+        let told = (!stages.is_empty()).then(|| journey(id, &stages, None));
+        Ok(set.or(told).map(|journey| (journey, sender)))
     }
     async fn audit(&self, _: &str, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
         not()
