@@ -25,7 +25,7 @@ const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// After a failure the wait doubles up to this.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The most entries in one write: commits of events must not wait long behind it.
-const BATCH_MAX: usize = 100;
+const BATCH_MAX: usize = 64;
 /// How often the last flush is tried.
 const DRAIN_TRIES: u32 = 3;
 /// And how long it may take: work in hand mustn't wait behind it.

@@ -105,7 +105,7 @@ fn event_row(event: &NewEvent) -> Result<[Arg; 12], StoreError> {
 }
 
 /// Cuts rows into pieces that have their statement.
-fn pieces<'a, const N: usize>(
+pub(super) fn pieces<'a, const N: usize>(
     rows: impl Iterator<Item = &'a [Arg; N]>,
 ) -> impl Iterator<Item = Vec<&'a [Arg; N]>> {
     let mut rest: std::collections::VecDeque<_> = rows.collect();

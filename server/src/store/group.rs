@@ -8,9 +8,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::AnyPool;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::commit::{self, Rows};
 use super::{Commit, StoreError};
@@ -19,6 +21,11 @@ use super::{Commit, StoreError};
 const WAITING_MAX: usize = 64;
 /// The most batches in one transaction.
 const TOGETHER_MAX: usize = 32;
+/// A transaction that takes this long means that the machine is busy.
+const SLOW: Duration = Duration::from_millis(2);
+/// After a slow one there is as long a rest, up to this: what comes meanwhile
+/// goes together and costs less for each, and receipts get their turn.
+const REST_MAX: Duration = Duration::from_millis(4);
 
 type Written = Result<Vec<u64>, StoreError>;
 
@@ -77,13 +84,25 @@ impl Committer {
 
 async fn run(pool: AnyPool, mut jobs: mpsc::Receiver<Job>) {
     let mut waiting = Vec::new();
+    let mut rested = Instant::now();
     loop {
         if waiting.is_empty() && jobs.recv_many(&mut waiting, TOGETHER_MAX).await == 0 {
             return;
         }
+        sleep_until(rested).await;
+        while waiting.len() < TOGETHER_MAX
+            && let Ok(job) = jobs.try_recv()
+        {
+            waiting.push(job);
+        }
         let (together, rest) = disjoint(std::mem::take(&mut waiting));
         waiting = rest;
+        let begun = Instant::now();
         write(&pool, together).await;
+        let took = begun.elapsed();
+        if took >= SLOW {
+            rested = Instant::now() + took.min(REST_MAX);
+        }
     }
 }
 

@@ -7,12 +7,11 @@ use protocol::{Journey, JourneyEvent, JourneyStage, Outcome, Stage};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
+use super::commit::pieces;
 use super::database::Database;
 use super::sql::{Arg, Columns, Sql, damaged};
 use super::{Receipt, StoreError};
 
-/// Rows in one statement.
-const ROWS_MAX: usize = 100;
 /// Rows deleted at once: nobody waits long behind it.
 const PRUNE_ROWS: u32 = 1_000;
 
@@ -36,7 +35,7 @@ impl Database {
             })
             .collect();
         let mut tx = self.write.begin().await?;
-        for some in rows.chunks(ROWS_MAX) {
+        for some in pieces(rows.iter()) {
             Sql::new("INSERT INTO receipts (cause, stage, agent, at, count, integration) VALUES ")
                 .rows(some)
                 .and(
