@@ -46,7 +46,7 @@ pub(super) struct Committer {
     jobs: mpsc::Sender<Job>,
     /// True since the last batch couldn't be written, because the store was away.
     failing: AtomicBool,
-    /// Told of each batch that was.
+    /// Told after each batch.
     written: Arc<Notify>,
 }
 
